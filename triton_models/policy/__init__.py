@@ -1,0 +1,1 @@
+"""The policy's Triton code: `model.py` is copied into each installed release."""
