@@ -1,0 +1,141 @@
+"""Postgres, Valkey and Triton as one thing: started side by side, supervised, stopped together.
+
+Each is left out when its URL is given. What it does not do: migrate the database, load models, look after external servers.
+"""
+
+import asyncio
+import shutil
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Self
+
+from server.embedded import machine, orphans, status
+from server.embedded.child import Child, ChildStatus, Service
+from server.embedded.errors import DiskFull
+from server.embedded.guard import Guard
+from server.embedded.layout import Layout
+from server.embedded.lock import HomeLock
+from server.embedded.postgres import Postgres
+from server.embedded.settings import EmbeddedSettings, Endpoints
+from server.embedded.triton import Triton
+from server.embedded.valkey import Valkey
+
+NEEDED_MB = 256
+"""Room for a new database, logs and the spool; models need more, and their loader says so."""
+
+
+class Stack:
+    """`on_event` gets one line for people at each change; `on_restart` gets a part's name once it is back: a Triton that
+    came back has no models. `start` and `stop` belong to the same, long-lived thread: the kernel ties the children to it.
+    """
+
+    def __init__(
+        self,
+        settings: EmbeddedSettings,
+        *,
+        on_event: Callable[[str], None] | None = None,
+        on_restart: Callable[[str], Awaitable[None]] | None = None,
+    ) -> None:
+        self._settings = settings
+        self._on_event, self._on_restart = on_event, on_restart
+        self._layout = Layout.of(settings.home)
+        self._lock: HomeLock | None = None
+        self._guard = Guard(self._layout)
+        self._postgres = None if settings.database_url else Postgres(self._layout)
+        self._valkey = None if settings.redis_url else Valkey(self._layout)
+        self._triton = None if settings.triton_url else Triton(self._layout, settings.triton_env)
+        services = (self._postgres, self._valkey, self._triton)
+        self._children = [self._child(service) for service in services if service is not None]
+
+    async def start(self) -> Endpoints:
+        """Raises an EmbeddedError, one sentence; nothing is left running then."""
+        try:
+            if self._children:
+                await asyncio.to_thread(self._take_home)
+                await self._guard.start()
+            async with asyncio.TaskGroup() as starting:
+                for child in self._children:
+                    starting.create_task(child.start(self._settings.start_timeout))
+        except BaseExceptionGroup as failures:
+            await self.stop()
+            raise _first(failures) from None
+        except BaseException:
+            await self.stop()
+            raise
+        return self._endpoints()
+
+    async def stop(self) -> None:
+        """Ends all parts together (none needs another to end) and gives the home back. Harmless when nothing runs."""
+        await asyncio.gather(*(child.stop() for child in self._children))
+        await self._guard.stop()
+        if self._lock is not None:
+            await asyncio.to_thread(self._layout.status.unlink, missing_ok=True)
+            self._lock.release()
+            self._lock = None
+
+    def status(self) -> list[ChildStatus]:
+        urls = {
+            "postgres": self._settings.database_url,
+            "valkey": self._settings.redis_url,
+            "triton": self._settings.triton_url,
+        }
+        external = [ChildStatus(name, "external", _without_password(url)) for name, url in urls.items() if url]
+        return [*(child.status() for child in self._children), *external]
+
+    async def __aenter__(self) -> Endpoints:
+        return await self.start()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    def _child(self, service: Service) -> Child:
+        log = self._layout.logs / f"{service.name}.log"
+        return Child(service, log, self._guard, self._changed, self._restarted)
+
+    def _take_home(self) -> None:
+        machine.require_supported()
+        self._layout.make()
+        self._lock = HomeLock(self._layout.lock)
+        free = shutil.disk_usage(self._layout.home).free >> 20
+        if free < NEEDED_MB:
+            raise DiskFull(self._layout.home, free, NEEDED_MB)
+        orphans.end(self._layout)
+
+    def _endpoints(self) -> Endpoints:
+        settings, triton = self._settings, self._triton
+        return Endpoints(
+            database_url=self._postgres.url if self._postgres else settings.database_url or "",
+            redis_url=self._valkey.url if self._valkey else settings.redis_url or "",
+            triton_url=triton.address if triton else settings.triton_url or "",
+            triton_http_url=triton.http_address if triton else None,
+            model_repository=self._layout.models if triton else None,
+        )
+
+    async def _changed(self, what: str) -> None:
+        await asyncio.to_thread(status.write, self._layout, self.status())
+        if self._on_event is not None:
+            self._on_event(what)
+
+    async def _restarted(self, name: str) -> None:
+        if self._on_restart is None:
+            return
+        try:
+            await self._on_restart(name)
+        except Exception as error:  # the part itself is back; its supervision must go on
+            if self._on_event is not None:
+                self._on_event(f"{name} is back, but what followed failed: {error}")
+
+
+def _first(failures: BaseExceptionGroup) -> BaseException:
+    """The first failure itself: the others were cancelled because of it, or say no more."""
+    error: BaseException = failures
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _without_password(url: str) -> str:
+    scheme, separator, rest = url.rpartition("://")
+    return scheme + separator + rest.rpartition("@")[2]
