@@ -11,6 +11,12 @@ Kind = Literal["reward", "policy"]
 VERSION: Final = "1"
 """Every release is a Triton model of its own, with this one version."""
 
+CODE: Final = {
+    "reward": ("model.py",),
+    "policy": ("model.py", "job.py", "lanes.py", "sampling.py", "transcript.py"),
+}
+"""The modules that Triton's Python backend runs, copied from `triton_models/<kind>/` into `1/`."""
+
 # Reward: INT64 [k, L] in, FP32 out.
 INPUT_IDS: Final = "input_ids"
 ATTENTION_MASK: Final = "attention_mask"

@@ -1,7 +1,7 @@
 """The release manifest: `release.json`, read, checked and written.
 
 A release is complete when its manifest is there: `write` puts it in place last. The manifest's hashes cover
-the release's own files (weights, tokenizer); `config.pbtxt` and `1/model.py` are Ratchet's code, put there by
+the release's own files (weights, tokenizer); `config.pbtxt` and `1/*.py` are Ratchet's code, put there by
 `triton_models.release.install`, and are not hashed.
 """
 
@@ -14,10 +14,16 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final, cast
 
-from triton_models.contract import Kind
+from triton_models.contract import CODE, VERSION, Kind
 
 MANIFEST: Final = "release.json"
-CODE_FILES: Final = frozenset({"config.pbtxt", "1/model.py", "1/model.json"})
+CODE_FILES: Final = frozenset(
+    {
+        "config.pbtxt",
+        f"{VERSION}/model.json",
+        *(f"{VERSION}/{name}" for names in CODE.values() for name in names),
+    }
+)
 SCHEMA_VERSION: Final = 1
 _ID = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -95,7 +101,7 @@ def verify(path: Path) -> Release:
     for name, expected in release.files.items():
         _verify_file(path, name, expected)
     for name in _content_files(path):
-        if name.startswith("1/") and name not in release.files:
+        if name.startswith(f"{VERSION}/") and name not in release.files:
             raise ReleaseError(f"{path / name} is not named in the release's manifest: remove it.")
     return release
 

@@ -28,8 +28,8 @@ def install(source: Path, repository: Path, options: Options | None = None) -> P
     path.
 
     It is verified, staged beside the repository (Triton reads any directory inside as a model or a version),
-    given `config.pbtxt` and `1/model.py`, synced to disk and renamed into place. Installing the same release
-    again only brings those two files up to date. Raises ReleaseError for a release that fails verification
+    given `config.pbtxt` and `1/*.py`, synced to disk and renamed into place. Installing the same release
+    again only brings those files up to date. Raises ReleaseError for a release that fails verification
     and for another release of the same id.
     """
     release = verify(source)
@@ -53,7 +53,7 @@ def install(source: Path, repository: Path, options: Options | None = None) -> P
 
 
 def add_code(directory: Path, release: Release, options: Options | None = None) -> None:
-    """Puts `config.pbtxt` and what the layout runs (`1/model.py`, `1/model.json`) into a release's directory.
+    """Puts `config.pbtxt` and what the layout runs (`1/*.py`, `1/model.json`) into a release's directory.
 
     Files that already hold the right content are not touched: Triton compares their times.
     """
@@ -62,7 +62,8 @@ def add_code(directory: Path, release: Release, options: Options | None = None) 
     version = directory / contract.VERSION
     version.mkdir(exist_ok=True)
     if chosen.layout == "python":
-        _write_changed(version / "model.py", (_HERE / release.kind / "model.py").read_bytes())
+        for name in contract.CODE[release.kind]:
+            _write_changed(version / name, (_HERE / release.kind / name).read_bytes())
     if chosen.layout == "vllm":
         _write_changed(version / "model.json", render_vllm_engine(release, chosen).encode())
 
