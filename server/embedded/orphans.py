@@ -18,14 +18,25 @@ GRACE_SECONDS = 5.0
 def end(layout: Layout) -> int:
     """Ends the left-over processes and removes their shared memory; how many processes there were. Blocks."""
     found = list(_left_over(layout))
-    _signal(found, signal.SIGINT)
-    deadline = time.monotonic() + GRACE_SECONDS
-    while found and time.monotonic() < deadline:
-        found = [pid for pid in found if _belongs(Path(f"/proc/{pid}"), layout)]
-        time.sleep(0.02)
-    _signal(found, signal.SIGKILL)
+    remaining = _end(found, signal.SIGINT, GRACE_SECONDS, layout)
+    if not _end(remaining, signal.SIGKILL, GRACE_SECONDS, layout):
+        # Nobody runs on the data, whatever this file says: the pid in it may be a zombie that nobody reaps (process 1 of
+        # many containers does not), or another process by now, and Postgres would refuse to start.
+        (layout.postgres_data / "postmaster.pid").unlink(missing_ok=True)
     sweep(layout.shm_prefix)
     return len(found)
+
+
+def _end(pids: list[int], signum: signal.Signals, seconds: float, layout: Layout) -> list[int]:
+    """Signals the processes and waits; those that are still there after `seconds`."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signum)
+    deadline = time.monotonic() + seconds
+    while pids and time.monotonic() < deadline:
+        time.sleep(0.02)
+        pids = [pid for pid in pids if _belongs(Path(f"/proc/{pid}"), layout)]
+    return pids
 
 
 def _left_over(layout: Layout) -> Iterator[int]:
@@ -42,9 +53,3 @@ def _belongs(process: Path, layout: Layout) -> bool:
         return f"{MARK}={layout.home}".encode() in (process / "environ").read_bytes().split(b"\0")
     except OSError:  # ended meanwhile, or not ours to read
         return False
-
-
-def _signal(pids: list[int], signum: signal.Signals) -> None:
-    for pid in pids:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signum)

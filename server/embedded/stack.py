@@ -7,7 +7,6 @@ import asyncio
 import shutil
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Self
 
 from server.embedded import machine, orphans, status
 from server.embedded.child import Child, ChildStatus, Service

@@ -95,9 +95,9 @@ class Triton:
             "exit-timeout-secs": str(EXIT_SECONDS),
             "log-info": "false",
             "log-format": "ISO8601",
-            **{"grpc-address": local, "grpc-port": str(self._grpc)},
-            **{"http-address": local, "http-port": str(self._http)},
-            **{"metrics-address": local, "metrics-port": str(self._metrics)},
+            "grpc-address": local, "grpc-port": str(self._grpc),
+            "http-address": local, "http-port": str(self._http),
+            "metrics-address": local, "metrics-port": str(self._metrics),
         }
 
     def _link(self) -> None:

@@ -24,36 +24,37 @@ print(json.dumps({
 """
 DROPPED = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
 LOOK_SECONDS = 20
+PACKAGE = Path("pytriton/tritonserver")
 
 
 @dataclass(frozen=True, slots=True)
 class TritonEnv:
-    """`version` is major.minor of the environment's Python, `library` the directory of its libpython."""
+    """`version` is major.minor of the environment's Python, `library` the directory of its libpython, `site` its packages."""
 
     folder: Path
     version: str
     library: Path
-    package: Path
+    site: Path
 
     @classmethod
     def inspect(cls, folder: Path) -> "TritonEnv":
         """Asks the environment's own interpreter. Raises PartMissing or NoLibpython. Blocks."""
         facts = _ask(folder / "bin" / "python3")
-        package = Path(facts["site"]) / "pytriton" / "tritonserver"
-        if not (package / "bin" / "tritonserver").is_file():
+        site = Path(facts["site"])
+        if not (site / PACKAGE / "bin" / "tritonserver").is_file():
             raise PartMissing(
                 f"{folder} has no tritonserver: run `./run setup`, or set TRITON_URL to a Triton server of your own."
             )
-        return cls(folder, facts["version"], _find_library(facts), package)
+        return cls(folder, facts["version"], _find_library(facts), site)
 
     @property
     def server(self) -> Path:
-        return self.package / "bin" / "tritonserver"
+        return self.site / PACKAGE / "bin" / "tritonserver"
 
     def backend_files(self) -> list[Path]:
         """What the backend directory must hold, one of them the stub for this Python. Raises PartMissing."""
-        backend = self.package / "backends" / "python"
-        stub = self.package / "python_backend_stubs" / self.version / "triton_python_backend_stub"
+        backend = self.site / PACKAGE / "backends" / "python"
+        stub = self.site / PACKAGE / "python_backend_stubs" / self.version / "triton_python_backend_stub"
         if not stub.is_file():
             raise PartMissing(
                 f"Triton has no stub for Python {self.version}: make {self.folder} with Python 3.11 or 3.12 (`./run setup`)."
