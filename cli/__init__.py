@@ -1,0 +1,1 @@
+"""The `ratchet` command. Imports lazily: it starts in well under a second."""

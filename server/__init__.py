@@ -1,0 +1,1 @@
+"""The asyncio gRPC server. `server/pipeline.py` tells the story."""

@@ -1,0 +1,1 @@
+"""What the request path needs of Triton, the client of it, and the fake."""

@@ -1,0 +1,106 @@
+"""A policy release as the request path sees it: its chat template, its window, and the backend that draws."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Template, TemplateError
+from jinja2.ext import loopcontrols
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from tokenizers import Tokenizer
+
+from server.backends.inference import PolicyBackend
+from server.errors import BackendRefused, ConfigurationError
+from server.types import Generation, Sampling
+from triton_models.manifest import Release
+
+Message = Mapping[str, str]
+"""A chat message: `role` ("system", "user" or "assistant") and `content`."""
+
+
+class ServedPolicy:
+    """Renders, measures and draws with one policy release. Thread-safe apart from `generate`."""
+
+    def __init__(self, release: Release, directory: Path, backend: PolicyBackend) -> None:
+        self.release = release
+        self._backend = backend
+        home = directory / "tokenizer"
+        try:
+            self._tokenizer = Tokenizer.from_file(str(home / "tokenizer.json"))
+            config = json.loads((home / "tokenizer_config.json").read_bytes())
+        except Exception as error:  # tokenizers raises bare Exception
+            raise ConfigurationError(f"The tokenizer of {directory} can't be read: {error}.") from error
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self._special = {name: _token_text(config.get(name)) for name in ("bos_token", "eos_token")}
+        self._template = _compile(str(config.get("chat_template") or _PLAIN_TEMPLATE), directory)
+        added = self._tokenizer.get_added_tokens_decoder().values()
+        self._marks = tuple(sorted((t.content for t in added if t.special and t.content), key=len, reverse=True))
+
+    @property
+    def seeded(self) -> bool:
+        """Whether the same seed draws the same text again."""
+        return bool(self.release.serializer.get("seeded", False))
+
+    def window(self, max_output_tokens: int) -> tuple[int, int]:
+        """Tokens for (prompt, answer): the answer gets what was asked, at most half of the context."""
+        context = int(self.release.serializer["max_context"])
+        answer = min(max_output_tokens, context // 2)
+        return min(int(self.release.serializer["max_input_tokens"]), context - answer), answer
+
+    def render(self, messages: Sequence[Message]) -> str:
+        """The prompt for `messages`, ready for the answer. Raises BackendRefused when the template refuses them.
+
+        Marks of the template that a text spells are taken out: nobody can forge a turn.
+        """
+        clean = [{"role": m["role"], "content": self._defuse(m["content"])} for m in messages]
+        try:
+            return self._template.render(messages=clean, add_generation_prompt=True, **self._special)
+        except TemplateError as error:
+            raise BackendRefused(f"The chat template of {self.release.id} refuses the conversation: {error}") from error
+
+    def count(self, text: str) -> int:
+        """Length of `text` in tokens."""
+        return len(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def tail(self, text: str, tokens: int) -> str:
+        """The end of `text` that fits in `tokens`, at a token's border."""
+        offsets = self._tokenizer.encode(text, add_special_tokens=False).offsets
+        if len(offsets) <= tokens:
+            return text
+        return text[offsets[len(offsets) - tokens][0] :] if tokens > 0 else ""
+
+    async def generate(self, prompt: str, sampling: Sampling, timeout: float) -> Generation:
+        """One candidate; see `PolicyBackend.generate`."""
+        return await self._backend.generate(self.release.id, prompt, sampling, timeout)
+
+    def _defuse(self, text: str) -> str:
+        while any(mark in text for mark in self._marks):
+            for mark in self._marks:
+                text = text.replace(mark, "")
+        return text
+
+
+_PLAIN_TEMPLATE = (
+    "{% for m in messages %}{{ m['role'] | capitalize }}: {{ m['content'] }}\n{% endfor %}"
+    "{% if add_generation_prompt %}Assistant:{% endif %}"
+)
+
+
+def _compile(source: str, directory: Path) -> Template:
+    """The chat template, in a sandbox: a release from elsewhere is not trusted to run code."""
+    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
+    environment.globals["raise_exception"] = _raise
+    try:
+        return environment.from_string(source)
+    except TemplateError as error:
+        raise ConfigurationError(f"The chat template of {directory} is not valid: {error}.") from error
+
+
+def _raise(message: str) -> None:
+    raise TemplateError(message)
+
+
+def _token_text(token: Any) -> str:
+    return str(token["content"]) if isinstance(token, dict) else str(token or "")

@@ -1,0 +1,1 @@
+"""Postgres and Redis. SQL lives here."""
