@@ -1,4 +1,4 @@
-"""Tiny random Hugging Face models of the kinds that people bring: made in a moment, of no use but to be converted."""
+"""Tiny random Hugging Face models of the kinds that people bring, made in a moment."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,12 +13,15 @@ TEXTS = [
     "How do I track my order? Ask the help desk, it answers quickly.",
 ]
 CHAT_TEMPLATE = (
-    "{{ bos_token }}{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}{{ eos_token }}"
+    "{{ bos_token }}{% for message in messages %}"
+    "<|{{ message['role'] }}|>{{ message['content'] }}{{ eos_token }}"
     "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 
 
-def llama(home: Path, *, hidden: int = 64, layers: int = 2, vocab: int = 600, chat_template: bool = True) -> Path:
+def llama(
+    home: Path, *, hidden: int = 64, layers: int = 2, vocab: int = 600, chat_template: bool = True
+) -> Path:
     """A random LlamaForCausalLM with a byte-level BPE tokenizer in the directory `home`."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -82,7 +85,7 @@ def _encoder(hidden: int, layers: int, positions: int) -> dict[str, Any]:
 
 
 def _spread(model: Any) -> Any:
-    """Larger weights: the usual initial ones score every text alike, and then any order would pass for parity."""
+    """Larger weights: the usual initial ones score every text alike, and any order would pass for parity."""
     import torch
 
     with torch.no_grad():
@@ -97,7 +100,11 @@ def _byte_tokenizer(home: Path, vocab: int, template: str | None) -> int:
 
     tokenizer = _byte_bpe(["<pad>", "<s>", "</s>", "<|user|>", "<|assistant|>", "<|system|>"], vocab)
     fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>", chat_template=template
+        tokenizer_object=tokenizer,
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="<pad>",
+        chat_template=template,
     )
     fast.save_pretrained(home)
     return len(fast)

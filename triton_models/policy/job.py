@@ -1,5 +1,6 @@
 """One request on its way: what it wants, what it has got, and its answers."""
 
+import threading
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -44,9 +45,11 @@ class Job:
         self.finished = False
         self.cancelled = False  # set by the watcher
         self._sender = sender
+        # Asking a sender anything after its final response crashes tritonserver (2.51, server issue 8192).
+        self._open = threading.Lock()
         self._prompt = prompt
         self._wanted = wanted
-        self._transcript = Transcript(tokenizer, sampling.stops)
+        self._transcript = Transcript(tokenizer, sampling.stops, wanted.stream)
         self._count = 0
         self._told = 0  # output tokens that earlier responses stated
 
@@ -68,21 +71,24 @@ class Job:
 
     def fail(self, message: str, code: str = "INTERNAL") -> None:
         """Answers with an error, unless the job was answered already."""
-        if not self.finished:
-            self.finished = True
-            send_error(self._sender, message, code)
+        with self._open:
+            if not self.finished:
+                self.finished = True
+                send_error(self._sender, message, code)
 
     def look(self) -> None:
         """Asks Triton whether the caller is still there."""
-        self.cancelled = self.cancelled or bool(self._sender.is_cancelled())
+        with self._open:
+            if not self.finished and not self.cancelled:
+                self.cancelled = bool(self._sender.is_cancelled())
 
     def _finish(self, reason: str) -> None:
         reason = "stop" if self._transcript.close() else reason
         text = self._transcript.delta(last=True)
-        self.finished = True
-        self._sender.send(
-            self._response(self._prompt + text if self._wanted.echo else text, reason), flags=FINAL
-        )
+        response = self._response(self._prompt + text if self._wanted.echo else text, reason)
+        with self._open:
+            self.finished = True
+            self._sender.send(response, flags=FINAL)
 
     def _response(self, text: str, reason: str | None = None) -> Any:
         tensors = [_texts("text_output", text)]

@@ -4,7 +4,6 @@ import math
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -22,19 +21,12 @@ class Lanes:
     """The bounded queue, and the threads that generate from it."""
 
     def __init__(
-        self,
-        generator: Any,
-        end: frozenset[int],
-        lanes: int,
-        max_batch: int,
-        max_queue: int,
-        count: Callable[..., None],
+        self, generator: Any, end: frozenset[int], lanes: int, max_batch: int, max_queue: int
     ) -> None:
         self._generator = generator
         self._end = end
         self._max_batch = max_batch
         self._max_queue = max_queue
-        self._count = count
         self._queue: deque[Job] = deque()
         self._running: set[Job] = set()
         self._changed = threading.Condition()
@@ -123,13 +115,9 @@ class Lanes:
         return picked
 
     def _generate(self, jobs: list[Job]) -> None:
-        self._count("batches", 1)
         prompts, copies, slots = arrange(jobs)
-        generated = 0
 
         def step(result: Any) -> bool:
-            nonlocal generated
-            generated += 1
             done = [self._take(job, result.token_id) for job in slots[result.batch_id, result.hypothesis_id]]
             return all(done)
 
@@ -142,7 +130,6 @@ class Lanes:
             callback=step,
             **jobs[0].preset.arguments(),
         )
-        self._count("tokens", generated)
         for job in jobs:
             self._fail(job, "generation ended without a text")  # only reaches those not answered
 
@@ -176,7 +163,6 @@ class Lanes:
             job.look()
             if not job.cancelled:
                 return
-            self._count("cancelled", 1)
             with self._changed:
                 if waiting := job in self._queue:
                     self._queue.remove(job)

@@ -1,20 +1,21 @@
 """The policy as a Triton Python-backend model: CTranslate2 behind the tensors of Triton's vLLM backend.
 
-`execute` only checks and enqueues. Lanes (threads of this model) take requests of one sampling preset at a
-time, generate for them together, and answer each one as soon as its own text is done. Differences from vLLM:
+`execute` only checks and enqueues. Lanes (threads of this model) take requests of one sampling preset at a time,
+generate for them together, and answer each one as soon as its own text is done. Differences from vLLM:
 
-- `seed` is accepted and has no effect: CTranslate2's random state belongs to its threads, not to a request.
-Only `temperature` 0 repeats itself (the release's manifest says `seeded: false`). - When streaming,
-`finish_reason` comes with the last response only. - A parameter that this model doesn't know is an error, and
-`max_tokens` is cut to what the window has left.
+- `seed` is accepted and has no effect: CTranslate2's random state belongs to its threads, not to a request. Only
+  `temperature` 0 repeats itself (the release's manifest says `seeded: false`).
+- When streaming, `finish_reason` comes with the last response only.
+- A parameter that this model doesn't know is an error, and `max_tokens` is cut to what the window has left.
+- It exports no metrics: in Triton 2.51 custom metrics changed from a model's threads crash the server.
 
-Self-contained: Triton loads it and the modules beside it from the release's directory, in an environment
-without the rest of Ratchet.
+Self-contained: Triton loads it and the modules beside it from the release's directory, in an environment without
+the rest of Ratchet.
 """
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -52,10 +53,9 @@ class TritonPythonModel:
         lanes, threads = placement(settings.get("threads", 0), (ct2 / "model.bin").stat().st_size)
         generator = ctranslate2.Generator(str(ct2), inter_threads=lanes, intra_threads=threads)
         end = frozenset(spec.get("end_tokens") or self._usual_end(ct2))
-        count = _counters(args["model_name"])
         limits = settings.get("max_batch", 32), settings.get("max_queue", 256)
         generator.generate_batch([[self._tokenizer.id_to_token(0)]], max_length=1)  # warm-up
-        self._lanes = Lanes(generator, end, lanes, *limits, count)
+        self._lanes = Lanes(generator, end, lanes, *limits)
 
     def execute(self, requests: list[Any]) -> None:
         for request in requests:
@@ -112,21 +112,6 @@ def placement(threads: int, model_bytes: int) -> tuple[int, int]:
     if threads <= 0:
         threads = 1 if model_bytes < SMALL_MODEL else cores
     return max(1, cores // threads), threads
-
-
-def _counters(model: str) -> Callable[[str, int], None]:
-    """Prometheus counters on tritonserver's own /metrics."""
-    metrics = {}
-    for name, text in (
-        ("batches", "Calls of the generator"),
-        ("tokens", "Tokens generated"),
-        ("cancelled", "Requests whose caller left before the answer"),
-    ):
-        family = pb_utils.MetricFamily(
-            name=f"ratchet_policy_{name}_total", description=text, kind=pb_utils.MetricFamily.COUNTER
-        )
-        metrics[name] = (family, family.Metric(labels={"model": model}))
-    return lambda name, value: metrics[name][1].increment(value)
 
 
 def _input(request: Any, name: str) -> Any:

@@ -6,11 +6,16 @@ REPLACEMENT = "\ufffd"  # what decoders give for a part of a character
 
 
 class Transcript:
-    """Text of a growing list of tokens: whole characters only, cut before the first stop string."""
+    """Text of a growing list of tokens: whole characters only, cut before the first stop string.
 
-    def __init__(self, tokenizer: Tokenizer, stops: tuple[str, ...]) -> None:
+    `live` says whether the text is wanted on the way; if not, and without stop strings, it is decoded once,
+    at the end.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, stops: tuple[str, ...], live: bool) -> None:
         self._tokenizer = tokenizer
         self._stops = stops
+        self._live = live or bool(stops)
         self._ids: list[int] = []
         self._start = 0  # decoding starts here: some decoders treat the first token of a text differently
         self._read = 0  # tokens before this one are in `text`
@@ -20,6 +25,8 @@ class Transcript:
     def add(self, token: int) -> bool:
         """Takes one more token; True when a stop string is complete."""
         self._ids.append(token)
+        if not self._live:
+            return False
         new = self._pending()
         # A character has at most 4 bytes: what is still broken after 8 tokens is not going to be whole.
         if not new or (new.endswith(REPLACEMENT) and len(self._ids) - self._read < 8):
