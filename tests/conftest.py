@@ -4,13 +4,16 @@ import asyncio
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from server.embedded import EmbeddedSettings, Endpoints, Stack
+from server.storage import database, partitions
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,15 @@ def stack() -> Iterator[RunningStack]:
         thread.join(10)
         loop.close()
         shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+async def pool(stack: RunningStack) -> AsyncIterator[asyncpg.Pool]:
+    """A migrated database."""
+    async with await database.connect(stack.endpoints.database_url, size=8) as found:
+        await database.migrate(found)
+        await partitions.ensure(found, datetime.now(UTC))
+        yield found
 
 
 @pytest.fixture
