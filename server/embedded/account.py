@@ -11,6 +11,8 @@ from server.embedded.errors import UnsupportedMachine
 
 @dataclass(frozen=True, slots=True)
 class Account:
+    """An entry of the user database, without its other groups."""
+
     name: str
     uid: int
     gid: int

@@ -20,12 +20,12 @@ FIRST_DELAY, LONGEST_DELAY = 0.2, 10.0
 SETTLED_SECONDS = 60.0
 """A child that lived this long starts its backoff afresh."""
 FAILED_AFTER = 5
-"""Failed restarts in a row after which the state says `failed`; the attempts go on."""
+"""After so many restarts in a row that failed, the state says `failed`; the attempts go on."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChildStatus:
-    """What `ratchet doctor` shows of one part. `address` is a socket or host:port; an external part has no pid or log."""
+    """What `ratchet doctor` shows of a part. `address`: a socket or host:port; an external part has no pid or log."""
 
     name: str
     state: State
@@ -45,11 +45,15 @@ class Service(Protocol):
     stops: Stops
 
     @property
-    def address(self) -> str: ...
+    def address(self) -> str:
+        """Socket or host:port; stays the same over restarts."""
+
     async def prepare(self) -> None:
         """Everything the command needs, at the first start."""
 
-    def command(self) -> Command: ...
+    def command(self) -> Command:
+        """How to start it; may be asked again."""
+
     async def ready(self) -> bool:
         """Whether it answers now. Sets `version`. Never raises for a part that is still coming up."""
 
@@ -80,6 +84,7 @@ class Child:
         self._last_error = ""
 
     def status(self) -> ChildStatus:
+        """What is known now, without asking the child."""
         pid = self._process.pid if self._process and self._process.returncode is None else None
         return ChildStatus(
             self.service.name,
@@ -137,7 +142,7 @@ class Child:
             await self.service.tidy()
             words = await asyncio.to_thread(process.last_line, self.log, offset)
             if "No space left on device" in words:
-                raise DiskFull(self.log.parent, 0, 256)
+                raise await asyncio.to_thread(DiskFull, self.log.parent)
             raise ChildFailed(self.service.name, how, words, self.log)
 
     async def _until_ready(self, child: asyncio.subprocess.Process) -> str:

@@ -1,5 +1,6 @@
 """What can keep the embedded parts from starting. Each text is one sentence that says what to do."""
 
+import shutil
 from pathlib import Path
 
 from server.errors import ConfigurationError
@@ -36,18 +37,27 @@ class HomeInUse(EmbeddedError):
         self.pid = pid
 
 
+NEEDED_MB = 256
+"""Room for a new database, logs and the spool; models need more, and their loader says so."""
+
+
 class DiskFull(EmbeddedError):
     """Too little space is left where the data must go."""
 
-    def __init__(self, where: Path, free_mb: int, needed_mb: int) -> None:
+    def __init__(self, where: Path) -> None:
+        free = shutil.disk_usage(where).free >> 20
         super().__init__(
-            f"The disk of {where} has {free_mb} MB left and {needed_mb} MB are needed: "
+            f"The disk of {where} has {free} MB left and Ratchet needs {NEEDED_MB} MB: "
             "free some space, or set RATCHET_HOME to a directory on a larger disk."
         )
 
 
-class PortTaken(EmbeddedError):
-    """Another process listens on a port that is needed."""
+def require_space(where: Path) -> int:
+    """The free megabytes of the disk. Raises DiskFull. Blocks."""
+    free = shutil.disk_usage(where).free >> 20
+    if free < NEEDED_MB:
+        raise DiskFull(where)
+    return free
 
 
 class ChildFailed(EmbeddedError):

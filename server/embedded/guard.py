@@ -20,6 +20,7 @@ class Guard:
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
+        """Starts the warden."""
         self._process = await asyncio.create_subprocess_exec(
             *[sys.executable, "-I", "-S", str(WARDEN), str(os.getpid()), self._layout.shm_prefix],
             stdin=asyncio.subprocess.PIPE,
@@ -31,9 +32,11 @@ class Guard:
         )
 
     def mind(self, group: int) -> None:
+        """From now on the process group is cleared should Ratchet be killed."""
         self._say(f"+{group}")
 
     def forget(self, group: int) -> None:
+        """The process group is gone: its number may come to belong to others."""
         self._say(f"-{group}")
 
     async def stop(self) -> None:

@@ -1,7 +1,8 @@
 """The paths below RATCHET_HOME.
 
-Two things can't live below every home: a socket's path is limited to 107 bytes, and Triton hands paths to a shell without
-quoting them. When the home is too long or holds such characters, sockets and links go to a directory of ours in /tmp.
+Two things can't live below every home: a socket's path is limited to 107 bytes, and Triton hands paths to a shell
+without quoting them. When the home is too long or holds such characters, sockets and links go to a directory of ours
+in /tmp.
 """
 
 import hashlib
@@ -20,58 +21,43 @@ PLAIN = re.compile(r"[A-Za-z0-9_./@%+=:,-]+")
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """All paths are absolute; `tag` is 8 hex digits that belong to this home and user alone."""
+    """Absolute paths. `run` holds sockets and links; `tag` is 8 hex digits of this home and user alone."""
 
     home: Path
     tag: str
     run: Path
+    lock: Path
+    logs: Path
+    models: Path
+    status: Path
+    postgres: Path
+    postgres_data: Path
+    postgres_socket: Path
+    """The directory of the socket, which Postgres names itself."""
+    valkey_socket: Path
+    shm_prefix: str
+    """How the names of this home's segments in /dev/shm begin."""
 
     @classmethod
     def of(cls, home: Path) -> "Layout":
+        """The layout of a home that need not exist yet."""
         home = home.expanduser().resolve()
         tag = hashlib.sha256(f"{os.geteuid()}:{home}".encode()).hexdigest()[:8]
-        inside = home / "run"
-        fits = len(os.fsencode(inside / LONGEST_SOCKET)) <= SOCKET_LIMIT
-        run = inside if fits and PLAIN.fullmatch(str(inside)) else Path(f"/tmp/ratchet-{tag}")
-        return cls(home, tag, run)
-
-    @property
-    def lock(self) -> Path:
-        return self.home / "lock"
-
-    @property
-    def logs(self) -> Path:
-        return self.home / "logs"
-
-    @property
-    def models(self) -> Path:
-        return self.home / "models"
-
-    @property
-    def postgres(self) -> Path:
-        return self.home / "postgres"
-
-    @property
-    def postgres_data(self) -> Path:
-        return self.postgres / "18"
-
-    @property
-    def postgres_socket(self) -> Path:
-        """The directory of the socket, which Postgres names itself."""
-        return self.run / "postgres"
-
-    @property
-    def valkey_socket(self) -> Path:
-        return self.run / "valkey.sock"
-
-    @property
-    def status(self) -> Path:
-        return self.home / "status.json"
-
-    @property
-    def shm_prefix(self) -> str:
-        """How the names of this home's segments in /dev/shm begin."""
-        return f"ratchet_{self.tag}_"
+        run = _run_directory(home, tag)
+        return cls(
+            home=home,
+            tag=tag,
+            run=run,
+            lock=home / "lock",
+            logs=home / "logs",
+            models=home / "models",
+            status=home / "status.json",
+            postgres=home / "postgres",
+            postgres_data=home / "postgres" / "18",
+            postgres_socket=run / "postgres",
+            valkey_socket=run / "valkey.sock",
+            shm_prefix=f"ratchet_{tag}_",
+        )
 
     def make(self) -> None:
         """Creates the directories. Raises HomeUnusable with one sentence."""
@@ -91,6 +77,13 @@ class Layout:
                 f"RATCHET_HOME {self.home} can't be used ({error.strerror or error}): "
                 "set RATCHET_HOME to a directory that you may write to."
             ) from error
+
+
+def _run_directory(home: Path, tag: str) -> Path:
+    inside = home / "run"
+    fits = len(os.fsencode(inside / LONGEST_SOCKET)) <= SOCKET_LIMIT
+    # Not $TMPDIR, which may be long itself; _make_private refuses what somebody else put there.
+    return inside if fits and PLAIN.fullmatch(str(inside)) else Path(f"/tmp/ratchet-{tag}")  # noqa: S108
 
 
 def _make_private(directory: Path, mode: int) -> None:

@@ -21,6 +21,7 @@ class HomeLock:
         os.pwrite(self._file, f"{os.getpid()}\n".encode(), 0)
 
     def release(self) -> None:
+        """Gives the home back; the file stays."""
         os.close(self._file)
 
 

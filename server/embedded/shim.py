@@ -1,7 +1,7 @@
 """Turns itself into an embedded part: drops root, asks the kernel for a signal when Ratchet dies, then execs.
 
-Run as a script with `python -I -S`, so it imports nothing of the project. Arguments: signal number, pid of Ratchet, uid,
-gid (-1 keeps the account), then the command. It exits with 126 when the command can't be run.
+Run as a script with `python -I -S`, so it imports nothing of the project. Arguments: signal number, pid of Ratchet,
+uid, gid (-1 keeps the account), then the command. It exits with 126 when the command can't be run.
 """
 
 import ctypes
@@ -13,6 +13,7 @@ PR_SET_PDEATHSIG = 1
 
 
 def main(signum: int, parent: int, uid: int, gid: int, command: list[str]) -> None:
+    """Becomes the command; returns only when Ratchet is already gone."""
     if uid >= 0:
         os.setgroups([])
         os.setgid(gid)
@@ -23,7 +24,7 @@ def main(signum: int, parent: int, uid: int, gid: int, command: list[str]) -> No
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signum, 0, 0, 0)
     if os.getppid() != parent:  # it died before the kernel knew
         return
-    os.execv(command[0], command)
+    os.execv(command[0], command)  # noqa: S606 - that is its purpose
 
 
 if __name__ == "__main__":

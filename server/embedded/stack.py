@@ -1,16 +1,15 @@
 """Postgres, Valkey and Triton as one thing: started side by side, supervised, stopped together.
 
-Each is left out when its URL is given. What it does not do: migrate the database, load models, look after external servers.
+Each is left out when its URL is given. It does not migrate the database, load models or look after external servers.
 """
 
 import asyncio
-import shutil
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 
 from server.embedded import machine, orphans, status
 from server.embedded.child import Child, ChildStatus, Service
-from server.embedded.errors import DiskFull
+from server.embedded.errors import require_space
 from server.embedded.guard import Guard
 from server.embedded.layout import Layout
 from server.embedded.lock import HomeLock
@@ -19,13 +18,11 @@ from server.embedded.settings import EmbeddedSettings, Endpoints
 from server.embedded.triton import Triton
 from server.embedded.valkey import Valkey
 
-NEEDED_MB = 256
-"""Room for a new database, logs and the spool; models need more, and their loader says so."""
-
 
 class Stack:
-    """`on_event` gets one line for people at each change; `on_restart` gets a part's name once it is back: a Triton that
-    came back has no models. `start` and `stop` belong to the same, long-lived thread: the kernel ties the children to it.
+    """`on_event` gets one line for people at each change; `on_restart` gets a part's name once it is back: a Triton
+    that came back has no models. `start` and `stop` belong to the same, long-lived thread: the kernel ties the
+    children to it.
     """
 
     def __init__(
@@ -39,6 +36,7 @@ class Stack:
         self._on_event, self._on_restart = on_event, on_restart
         self._layout = Layout.of(settings.home)
         self._lock: HomeLock | None = None
+        self._writing = asyncio.Lock()
         self._guard = Guard(self._layout)
         self._postgres = None if settings.database_url else Postgres(self._layout)
         self._valkey = None if settings.redis_url else Valkey(self._layout)
@@ -73,6 +71,7 @@ class Stack:
             self._lock = None
 
     def status(self) -> list[ChildStatus]:
+        """One line a part, the external ones last, without passwords."""
         urls = {
             "postgres": self._settings.database_url,
             "valkey": self._settings.redis_url,
@@ -97,9 +96,7 @@ class Stack:
         machine.require_supported()
         self._layout.make()
         self._lock = HomeLock(self._layout.lock)
-        free = shutil.disk_usage(self._layout.home).free >> 20
-        if free < NEEDED_MB:
-            raise DiskFull(self._layout.home, free, NEEDED_MB)
+        require_space(self._layout.home)
         orphans.end(self._layout)
 
     def _endpoints(self) -> Endpoints:
@@ -113,7 +110,8 @@ class Stack:
         )
 
     async def _changed(self, what: str) -> None:
-        await asyncio.to_thread(status.write, self._layout, self.status())
+        async with self._writing:  # the parts start side by side and share the file
+            await asyncio.to_thread(status.write, self._layout, self.status())
         if self._on_event is not None:
             self._on_event(what)
 

@@ -1,4 +1,4 @@
-"""tritonserver with the Python backend, on loopback ports, in explicit mode: it starts without models, and so it comes back.
+"""tritonserver with the Python backend, on loopback ports, in explicit mode: it starts, and comes back, without models.
 
 The binary and the stubs come from the nvidia-pytriton wheel in an environment of their own (numpy < 2).
 """
@@ -22,6 +22,8 @@ STUB_SECONDS = 180
 
 
 class Triton:
+    """The service behind TRITON_URL."""
+
     name = "triton"
     # Leaving takes tritonserver up to EXIT_SECONDS for requests in flight, then about 2.5 s for its stubs.
     stops: Stops = ((signal.SIGTERM, EXIT_SECONDS + 5.0),)
@@ -40,6 +42,7 @@ class Triton:
 
     @property
     def http_address(self) -> str:
+        """host:port of HTTP."""
         return f"127.0.0.1:{self._http}"
 
     async def prepare(self) -> None:
@@ -50,6 +53,7 @@ class Triton:
         self._grpc, self._http, self._metrics = await asyncio.to_thread(ports.remembered, self._port_file, 3)
 
     def command(self) -> Command:
+        """The server itself, in the foreground."""
         assert self._env is not None
         flags = {**self._flags(), **_hardware_flags()}
         argv = [str(self._env.server), *(f"--{name}={value}" for name, value in flags.items())]
@@ -61,6 +65,7 @@ class Triton:
         return Command(tuple(argv), self._layout.run, environment)
 
     async def ready(self) -> bool:
+        """Answers HTTP; gRPC listens by then."""
         status, _ = await _get(self._http, "/v2/health/ready")
         if status != 200:
             return False
@@ -72,6 +77,7 @@ class Triton:
         return True
 
     async def tidy(self) -> None:
+        """Removes the shared memory of killed stubs."""
         await asyncio.to_thread(sweep, self._layout.shm_prefix)
 
     async def relocate(self) -> bool:
@@ -95,9 +101,12 @@ class Triton:
             "exit-timeout-secs": str(EXIT_SECONDS),
             "log-info": "false",
             "log-format": "ISO8601",
-            "grpc-address": local, "grpc-port": str(self._grpc),
-            "http-address": local, "http-port": str(self._http),
-            "metrics-address": local, "metrics-port": str(self._metrics),
+            "grpc-address": local,
+            "grpc-port": str(self._grpc),
+            "http-address": local,
+            "http-port": str(self._http),
+            "metrics-address": local,
+            "metrics-port": str(self._metrics),
         }
 
     def _link(self) -> None:

@@ -1,7 +1,8 @@
 """The environment that Triton's Python stubs run in: what is in it, and whether a stub can run there.
 
-The stub finds its interpreter as `python3` on PATH, and links libpython: LD_LIBRARY_PATH must name the interpreter's own library
-directory, or another Python's library is mixed in silently. A stub that can't start leaves Triton hanging, never ready.
+The stub finds its interpreter as `python3` on PATH, and links libpython: LD_LIBRARY_PATH must name the interpreter's
+own library directory, or another Python's library is mixed in silently. A stub that can't start leaves Triton hanging,
+never ready.
 """
 
 import json
@@ -29,7 +30,7 @@ PACKAGE = Path("pytriton/tritonserver")
 
 @dataclass(frozen=True, slots=True)
 class TritonEnv:
-    """`version` is major.minor of the environment's Python, `library` the directory of its libpython, `site` its packages."""
+    """`version` is major.minor of its Python, `library` the directory of its libpython, `site` that of its packages."""
 
     folder: Path
     version: str
@@ -49,6 +50,7 @@ class TritonEnv:
 
     @property
     def server(self) -> Path:
+        """The binary."""
         return self.site / PACKAGE / "bin" / "tritonserver"
 
     def backend_files(self) -> list[Path]:
@@ -57,7 +59,8 @@ class TritonEnv:
         stub = self.site / PACKAGE / "python_backend_stubs" / self.version / "triton_python_backend_stub"
         if not stub.is_file():
             raise PartMissing(
-                f"Triton has no stub for Python {self.version}: make {self.folder} with Python 3.11 or 3.12 (`./run setup`)."
+                f"Triton has no stub for Python {self.version}: "
+                f"make {self.folder} with Python 3.11 or 3.12 (`./run setup`)."
             )
         return [backend / "libtriton_python.so", backend / "triton_python_backend_utils.py", stub]
 
@@ -74,8 +77,13 @@ class TritonEnv:
             raise PartMissing("Triton starts its models through bash, which is not on PATH: install bash.")
         stub = self.backend_files()[-1]
         try:
-            done = subprocess.run(
-                [stub], env=self.variables(), capture_output=True, text=True, timeout=LOOK_SECONDS, check=False
+            done = subprocess.run(  # noqa: S603 - our own stub
+                [stub],
+                env=self.variables(),
+                capture_output=True,
+                text=True,
+                timeout=LOOK_SECONDS,
+                check=False,
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise PartMissing(f"Triton's Python stub can't run ({error}): run `./run setup` again.") from error
@@ -87,13 +95,14 @@ class TritonEnv:
 
 def _ask(python: Path) -> dict[str, str]:
     try:
-        done = subprocess.run(
+        done = subprocess.run(  # noqa: S603 - our own interpreter
             [python, "-I", "-c", QUESTION], capture_output=True, text=True, timeout=LOOK_SECONDS, check=True
         )
         facts: dict[str, str] = json.loads(done.stdout)
     except (OSError, subprocess.SubprocessError, ValueError) as error:
         raise PartMissing(
-            f"There is no working Python at {python}: run `./run setup`, or set TRITON_URL to a Triton server of your own."
+            f"There is no working Python at {python}: run `./run setup`, "
+            "or set TRITON_URL to a Triton server of your own."
         ) from error
     return facts
 

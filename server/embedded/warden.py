@@ -1,8 +1,9 @@
 """Outlives Ratchet for a moment to clear up after it: the last resort when the parent is killed with -9.
 
-Run as a script with `python -I -S`, so it imports nothing of the project. Arguments: pid of Ratchet, prefix of its segments in
-/dev/shm. It reads lines: `+PID` and `-PID` for process groups to mind, `bye` for an orderly end. The kernel has already asked the
-parts to stop (see shim.py) when Ratchet dies; what is still there after a grace is killed, with its children.
+Run as a script with `python -I -S`, so it imports nothing of the project. Arguments: pid of Ratchet, prefix of its
+segments in /dev/shm. It reads lines: `+PID` and `-PID` for process groups to mind, `bye` for an orderly end. The kernel
+has already asked the parts to stop (see shim.py) when Ratchet dies; what is still there after a grace is killed, with
+its children.
 """
 
 import os
@@ -14,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 GRACE_SECONDS = 5.0
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where the kernel keeps it
 
 
 def listen(parent: int) -> set[int] | None:
@@ -36,6 +38,7 @@ def listen(parent: int) -> set[int] | None:
 
 
 def alive(group: int) -> bool:
+    """Whether the process group has a member."""
     try:
         os.killpg(group, 0)
     except ProcessLookupError:
@@ -54,7 +57,8 @@ def clear(groups: set[int]) -> None:
 
 
 def sweep(prefix: str) -> None:
-    for segment in Path("/dev/shm").glob(prefix + "*"):
+    """Removes the segments that crashed stubs leave."""
+    for segment in SHARED_MEMORY.glob(prefix + "*"):
         with suppress(OSError):
             segment.unlink()
 

@@ -74,7 +74,7 @@ def test_status_names_each_part_and_is_readable_from_outside(stack: RunningStack
 
 
 async def test_a_second_ratchet_with_the_same_home_is_told_who_holds_it(stack: RunningStack) -> None:
-    with pytest.raises(HomeInUse, match=f"process {os.getpid()}.*RATCHET_HOME"):
+    with pytest.raises(HomeInUse, match=rf"process {os.getpid()}.*RATCHET_HOME"):
         await Stack(EmbeddedSettings(home=stack.home)).start()
     assert {part.state for part in stack.stack.status()} == {"running"}
 
@@ -109,9 +109,7 @@ async def test_a_killed_part_comes_back_on_the_same_address(home: Path, name: st
 
 
 async def test_an_external_part_is_not_started(home: Path) -> None:
-    settings = EmbeddedSettings(
-        home=home, database_url="postgresql://u:secret@db/x", triton_url="triton:8001"
-    )
+    settings = EmbeddedSettings(home=home, database_url="postgresql://u:secret@db/x", triton_url="triton:8001")
     async with started(settings) as (parts, endpoints):
         assert endpoints.triton_url == "triton:8001"
         assert (endpoints.triton_http_url, endpoints.model_repository) == (None, None)
@@ -125,7 +123,7 @@ async def test_an_external_part_is_not_started(home: Path) -> None:
 
 
 async def test_a_failing_part_takes_the_others_down_and_says_why(home: Path) -> None:
-    with pytest.raises(PartMissing, match="./run setup"):
+    with pytest.raises(PartMissing, match=r"./run setup"):
         await Stack(EmbeddedSettings(home=home, triton_env=home / "absent")).start()
     assert marked(home) == []
     async with Stack(EmbeddedSettings(home=home)) as endpoints:
@@ -136,7 +134,7 @@ async def test_last_words_of_a_part_that_can_not_start_are_shown(home: Path) -> 
     async with Stack(EmbeddedSettings(home=home, triton_url="-", redis_url="-")):
         pass
     (home / "postgres" / "18" / "PG_VERSION").write_text("9\n")
-    with pytest.raises(ChildFailed, match="postgres ended with status 1 .*data directory.*postgres.log"):
+    with pytest.raises(ChildFailed, match=r"postgres ended with status 1 .*data directory.*postgres.log"):
         await Stack(EmbeddedSettings(home=home, triton_url="-", redis_url="-")).start()
 
 
@@ -152,9 +150,7 @@ async def test_an_awkward_home_works(home: Path, folder: str) -> None:
 
 def test_nothing_outlives_a_killed_parent(home: Path) -> None:
     """kill -9 of the parent alone, a model loaded and a client connected; then the home starts again, data and all."""
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(home)], stdout=subprocess.PIPE, text=True
-    ) as parent:
+    with subprocess.Popen([sys.executable, "-c", HOLDER, str(home)], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         database, _, triton = parent.stdout.readline().split()
         add_echo(home)
@@ -169,9 +165,7 @@ def test_nothing_outlives_a_killed_parent(home: Path) -> None:
 
 
 def test_a_start_clears_up_after_a_parent_and_warden_killed_together(home: Path) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(home)], stdout=subprocess.PIPE, text=True
-    ) as parent:
+    with subprocess.Popen([sys.executable, "-c", HOLDER, str(home)], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         database, _, triton = parent.stdout.readline().split()
         add_echo(home)
