@@ -1,5 +1,7 @@
 """Tiny random Hugging Face models of the kinds that people bring, made in a moment."""
 
+# ruff: noqa: PLC0415 - only tests that convert models pay for importing torch
+
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,9 +21,7 @@ CHAT_TEMPLATE = (
 )
 
 
-def llama(
-    home: Path, *, hidden: int = 64, layers: int = 2, vocab: int = 600, chat_template: bool = True
-) -> Path:
+def llama(home: Path, *, hidden: int = 64, layers: int = 2, vocab: int = 600, chat_template: bool = True) -> Path:
     """A random LlamaForCausalLM with a byte-level BPE tokenizer in the directory `home`."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -142,7 +142,9 @@ def _wordpiece(home: Path) -> int:
     tokenizer.train_from_iterator(TEXTS, trainers.WordPieceTrainer(special_tokens=special, vocab_size=400))
     tokenizer.post_processor = BertProcessing(("[SEP]", 3), ("[CLS]", 2))
     names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **dict(zip(names, special, strict=True)))
+    inputs = ["input_ids", "token_type_ids", "attention_mask"]
+    special_names = dict(zip(names, special, strict=True))
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_input_names=inputs, **special_names)
     fast.save_pretrained(home)
     return len(fast)
 

@@ -56,10 +56,7 @@ def render(release: Release, options: Options | None = None) -> str:
     if chosen.layout not in _LAYOUTS[release.kind]:
         raise ReleaseError(f"A {release.kind} can't be served by the {chosen.layout} backend.")
     fields = _reward(release, chosen) if release.kind == "reward" else _policy(release, chosen)
-    return (
-        "# Rendered by triton_models.config; changes are lost when the release is installed again.\n"
-        + _text(fields)
-    )
+    return "# Rendered by triton_models.config; changes are lost when the release is installed again.\n" + _text(fields)
 
 
 def render_vllm_engine(release: Release, options: Options | None = None) -> str:
@@ -79,9 +76,7 @@ def _reward(release: Release, options: Options) -> dict[str, Value]:
     names = [contract.INPUT_IDS, contract.ATTENTION_MASK]
     if release.serializer["token_type_ids"]:
         names.append(contract.TOKEN_TYPE_IDS)
-    inputs = [
-        _tensor(name, "INT64", -1, **({"allow_ragged_batch": True} if ragged else {})) for name in names
-    ]
+    inputs = [_tensor(name, "INT64", -1, **({"allow_ragged_batch": True} if ragged else {})) for name in names]
     sizes = {contract.ASPECTS: len(contract.ASPECT_NAMES)}
     # No preferred sizes: they would hold back a batch that nobody is going to fill.
     policy: dict[str, Value] = {
@@ -114,9 +109,7 @@ def _policy(release: Release, options: Options) -> dict[str, Value]:
         contract.RETURN_OUTPUT_TOKENS,
     )
     vllm = options.layout == "vllm"
-    runtime = _parameters(
-        threads=options.threads, max_queue=options.max_queue_size, max_batch=options.max_batch
-    )
+    runtime = _parameters(threads=options.threads, max_queue=options.max_queue_size, max_batch=options.max_batch)
     return {
         "name": release.id,
         "backend": options.layout,
@@ -156,9 +149,7 @@ def _instances(kind: str, count: int) -> dict[str, Value]:
 
 def _parameters(**values: int) -> dict[str, Value]:
     return {
-        "parameters": [
-            {"key": key, "value": {"string_value": str(value)}} for key, value in sorted(values.items())
-        ]
+        "parameters": [{"key": key, "value": {"string_value": str(value)}} for key, value in sorted(values.items())]
     }
 
 

@@ -20,7 +20,7 @@ CODE: Final = {
 # Reward: INT64 [k, L] in, FP32 out.
 INPUT_IDS: Final = "input_ids"
 ATTENTION_MASK: Final = "attention_mask"
-TOKEN_TYPE_IDS: Final = "token_type_ids"
+TOKEN_TYPE_IDS: Final = "token_type_ids"  # noqa: S105 - not a password
 SCORE: Final = "score"
 LOGIT: Final = "logit"
 ASPECTS: Final = "aspects"

@@ -149,12 +149,7 @@ def _content_files(path: Path) -> Iterator[str]:
         name = file.relative_to(path).as_posix()
         if file.is_dir() and not file.is_symlink():
             continue
-        if (
-            name != MANIFEST
-            and name not in CODE_FILES
-            and "__pycache__" not in file.parts
-            and file.name[0] != "."
-        ):
+        if name != MANIFEST and name not in CODE_FILES and "__pycache__" not in file.parts and file.name[0] != ".":
             yield name
 
 
@@ -174,9 +169,7 @@ def _from_object(manifest: Path, raw: dict[str, Any]) -> Release:
     if unknown := sorted(raw.keys() - known):
         raise ReleaseError(f"{manifest} has keys that this version doesn't know: {', '.join(unknown)}.")
     try:
-        values: Any = {
-            name: tuple(value) if name in ("outputs", "variants") else value for name, value in raw.items()
-        }
+        values: Any = {name: tuple(value) if name in ("outputs", "variants") else value for name, value in raw.items()}
         return Release(**values)
     except TypeError as error:
         raise ReleaseError(f"{manifest} is not a complete manifest: {error}.") from None
@@ -229,9 +222,7 @@ _RULES: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
     "serializer": (lambda value: isinstance(value, Mapping), "an object"),
     "outputs": (lambda value: len(value) > 0 and all(map(_text, value)), "a list of tensor names"),
     "calibration": (
-        lambda value: (
-            isinstance(value, Mapping) and _number(value.get("temperature")) and value["temperature"] > 0
-        ),
+        lambda value: isinstance(value, Mapping) and _number(value.get("temperature")) and value["temperature"] > 0,
         "an object with a temperature above 0",
     ),
     "threshold": (lambda value: value is None or (_number(value) and 0 <= value <= 1), "null or from 0 to 1"),

@@ -56,9 +56,7 @@ class RewardSerializer:
     def __init__(self, tokenizer: Tokenizer, spec: Mapping[str, Any], special: Mapping[str, str]) -> None:
         """`spec` is the manifest's `serializer`; `special` maps start, end and pad to token texts."""
         if spec["format"] not in _FORMATS:
-            raise ReleaseError(
-                f"The serializer format {spec['format']!r} is unknown: it must be bert or roberta."
-            )
+            raise ReleaseError(f"The serializer format {spec['format']!r} is unknown: it must be bert or roberta.")
         # A response that spells "[SEP]" must not be able to forge a segment.
         tokenizer.encode_special_tokens = True
         tokenizer.no_truncation()
@@ -66,9 +64,7 @@ class RewardSerializer:
         self._tokenizer = tokenizer
         self.max_length = int(spec["max_length"])
         self.token_type_ids = bool(spec["token_type_ids"])
-        self._start, end, self.pad_id = (
-            _token_id(tokenizer, special[name]) for name in ("start", "end", "pad")
-        )
+        self._start, end, self.pad_id = (_token_id(tokenizer, special[name]) for name in ("start", "end", "pad"))
         self._end = [end]
         self._between = [end] * _FORMATS[spec["format"]].separators
 
@@ -92,9 +88,7 @@ class RewardSerializer:
         """
         limit = self.max_length * CHARACTERS_PER_TOKEN
         texts = [context[-limit:], query[:limit], *(response[:limit] for response in responses)]
-        ids = [
-            encoding.ids for encoding in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-        ]
+        ids = [encoding.ids for encoding in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
         return [self._row(ids[0], ids[1], response) for response in ids[2:]]
 
     def pad(self, rows: Sequence[Sequence[int]], multiple: int = 1) -> Encoded:

@@ -20,9 +20,7 @@ WATCH_S = 0.01  # how often cancellation is looked for: asking costs a round tri
 class Lanes:
     """The bounded queue, and the threads that generate from it."""
 
-    def __init__(
-        self, generator: Any, end: frozenset[int], lanes: int, max_batch: int, max_queue: int
-    ) -> None:
+    def __init__(self, generator: Any, end: frozenset[int], lanes: int, max_batch: int, max_queue: int) -> None:
         self._generator = generator
         self._end = end
         self._max_batch = max_batch
@@ -41,9 +39,7 @@ class Lanes:
         """Queues a job; raises Refused when the queue is full."""
         with self._changed:
             if self._closing or len(self._queue) >= self._max_queue:
-                reason = (
-                    "is unloading" if self._closing else f"has {self._max_queue} requests waiting, its limit"
-                )
+                reason = "is unloading" if self._closing else f"has {self._max_queue} requests waiting, its limit"
                 raise Refused(f"the policy {reason}: try again later", "UNAVAILABLE")
             self._queue.append(job)
             self._last_arrival = job.arrived

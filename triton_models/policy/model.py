@@ -36,11 +36,10 @@ class TritonPythonModel:
     """What Triton calls."""
 
     def initialize(self, args: dict[str, str]) -> None:
+        """Loads the release and starts its lanes; an error here is what loading the model answers."""
         home = Path(args["model_repository"])
         manifest = json.loads((home / "release.json").read_bytes())
-        settings = {
-            k: int(v["string_value"]) for k, v in json.loads(args["model_config"])["parameters"].items()
-        }
+        settings = {k: int(v["string_value"]) for k, v in json.loads(args["model_config"])["parameters"].items()}
         spec = manifest["serializer"]
         self._max_input = int(spec["max_input_tokens"])
         self._window = int(spec["max_context"])
@@ -58,6 +57,7 @@ class TritonPythonModel:
         self._lanes = Lanes(generator, end, lanes, *limits)
 
     def execute(self, requests: list[Any]) -> None:
+        """Checks and enqueues; answers at once only with errors."""
         for request in requests:
             sender = request.get_response_sender()
             try:
@@ -68,6 +68,7 @@ class TritonPythonModel:
                 send_error(sender, f"the request can't be read: {error}", "INTERNAL")
 
     def finalize(self) -> None:
+        """Ends all texts and joins the threads."""
         self._lanes.close()
 
     def _job(self, request: Any, sender: Any) -> Job:

@@ -29,9 +29,11 @@ class Preset:
 
     @property
     def greedy(self) -> bool:
+        """Whether the most likely token is always taken."""
         return self.temperature == 0 or self.top_k == 1
 
     def arguments(self) -> dict[str, Any]:
+        """The same in the names of `Generator.generate_batch`."""
         sampling = {
             "sampling_temperature": self.temperature,
             "sampling_topp": self.top_p,

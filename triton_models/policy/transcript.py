@@ -51,9 +51,7 @@ class Transcript:
     def _append(self, new: str) -> bool:
         before = len(self.text)
         self.text += new
-        found = [
-            at for stop in self._stops if (at := self.text.find(stop, max(0, before - len(stop) + 1))) >= 0
-        ]
+        found = [at for stop in self._stops if (at := self.text.find(stop, max(0, before - len(stop) + 1))) >= 0]
         if found:
             self.text = self.text[: min(found)]
         return bool(found)

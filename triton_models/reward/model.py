@@ -82,9 +82,7 @@ class Scorer:
         places = [(rows, row) for rows in requests for row in range(len(rows.lengths))]
         found: list[Floats] = []
         for group in micro_batches(lengths.tolist()):
-            outputs = self._session.run(
-                self._outputs, self._feed([places[i] for i in group], int(lengths[group[-1]]))
-            )
+            outputs = self._session.run(self._outputs, self._feed([places[i] for i in group], int(lengths[group[-1]])))
             if not found:
                 found = [np.empty((len(places), output.shape[1]), dtype=np.float32) for output in outputs]
             for whole, output in zip(found, outputs, strict=True):
@@ -104,6 +102,7 @@ class TritonPythonModel:
     """What Triton calls."""
 
     def initialize(self, args: dict[str, str]) -> None:
+        """Loads the graph and runs it once; an error here is what loading the model answers."""
         home = Path(args["model_repository"])
         manifest = json.loads((home / "release.json").read_bytes())
         config = json.loads(args["model_config"])
@@ -115,6 +114,7 @@ class TritonPythonModel:
         self._warm_up()
 
     def execute(self, requests: list[Any]) -> list[Any]:
+        """One response a request, in order; a bad request gets an error."""
         responses: list[Any] = [None] * len(requests)
         good: list[tuple[int, Rows]] = []
         for index, request in enumerate(requests):
@@ -167,10 +167,7 @@ class TritonPythonModel:
         if aspects:
             tensors["aspects"] = _sigmoid(aspects[0])
         return pb_utils.InferenceResponse(
-            [
-                pb_utils.Tensor(name, np.ascontiguousarray(values, dtype=np.float32))
-                for name, values in tensors.items()
-            ]
+            [pb_utils.Tensor(name, np.ascontiguousarray(values, dtype=np.float32)) for name, values in tensors.items()]
         )
 
     def _warm_up(self) -> None:

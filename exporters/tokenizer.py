@@ -1,0 +1,56 @@
+"""A checkpoint's tokenizer as the two files of a release: tokenizer.json and tokenizer_config.json."""
+
+# ruff: noqa: PLC0415 - torch and what needs it are imported when a model is converted, not before
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+from exporters.errors import ExportError, explained
+from exporters.source import Checkpoint
+
+SPECIAL: Final = ("bos_token", "eos_token", "unk_token", "pad_token", "cls_token", "sep_token", "mask_token")
+PLAIN_TEMPLATE: Final = (
+    "{{ bos_token }}{% for message in messages %}{{ message['role'] | capitalize }}: {{ message['content'] }}\n"
+    "{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}"
+)
+"""For base models, which have no chat template: `User: ...` and `Assistant: ...` lines."""
+
+
+def load_fast(checkpoint: Checkpoint) -> Any:
+    """The checkpoint's fast tokenizer, converted from a slow one when that is possible. Raises ExportError."""
+    from transformers import AutoTokenizer
+
+    with explained(f"{checkpoint.name} has no usable tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(checkpoint.path, use_fast=True)
+    if not getattr(tokenizer, "is_fast", False):
+        raise ExportError(
+            f"{checkpoint.name} has a slow tokenizer that can't be made a tokenizer.json: use a model that ships one."
+        )
+    if len(tokenizer) == 0:
+        raise ExportError(f"{checkpoint.name} has an empty tokenizer: its tokenizer files are missing.")
+    return tokenizer
+
+
+def save(tokenizer: Any, directory: Path, chat_template: str | None = None) -> None:
+    """Writes both files into `directory`; truncation and padding are left to the serializer."""
+    directory.mkdir(parents=True, exist_ok=True)
+    backend = tokenizer.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
+    backend.save(str(directory / "tokenizer.json"))
+    config = {name: str(token) for name in SPECIAL if (token := getattr(tokenizer, name, None)) is not None}
+    if chat_template is not None:
+        config["chat_template"] = chat_template
+    text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
+    (directory / "tokenizer_config.json").write_text(text, encoding="utf-8")
+
+
+def chat_template(tokenizer: Any) -> str:
+    """The tokenizer's chat template, or the plain one of base models."""
+    found = getattr(tokenizer, "chat_template", None)
+    if isinstance(found, dict):
+        found = found.get("default") or next(iter(found.values()), None)
+    if found:
+        return str(found)
+    return PLAIN_TEMPLATE if tokenizer.bos_token else PLAIN_TEMPLATE.removeprefix("{{ bos_token }}")
