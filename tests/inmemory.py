@@ -2,7 +2,7 @@
 
 from server.errors import LogRowRefused, RequestIdReused
 from server.storage.journal import Key
-from server.storage.rows import LogEntry, reply_of, values, COLUMNS
+from server.storage.rows import COLUMNS, LogEntry, reply_of, values
 from server.types import Exchange, Reply
 
 

@@ -66,7 +66,8 @@ async def test_backends_killed_under_load_cost_no_acknowledged_row(journal: Jour
         for _ in range(5):
             await asyncio.sleep(0.05)
             await connection.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND query LIKE '%entry%'"
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE pid <> pg_backend_pid() AND query LIKE '%entry%'"
             )
         await connection.close()
 
