@@ -1,0 +1,106 @@
+"""The corpus is reproducible, keeps held-out questions out of training, and its raters are biased as documented."""
+
+import itertools
+import random
+import re
+import statistics
+import unicodedata
+
+import pytest
+
+from trainer.starter import corpus, raters, rubric, shop, tokenizer, writer
+from trainer.starter.query import Answer, Flaw, Language
+from trainer.starter.raters import Rater, RaterPlan
+
+
+def written(seed: int, count: int) -> str:
+    return "\n".join(
+        repr((one.query, one.answer(random.Random(one.query.id)))) for one in corpus.asked(seed, "train", count)
+    )
+
+
+def test_the_same_seed_gives_the_same_bytes() -> None:
+    assert written(3, 200) == written(3, 200)
+    assert written(3, 200) != written(4, 200)
+
+
+def test_the_order_table_is_a_function_of_its_seed() -> None:
+    assert shop.order_table(1) == shop.order_table(1)
+    assert shop.order_table(1) != shop.order_table(2)
+
+
+def test_no_held_out_order_number_is_trained_on() -> None:
+    def numbers(split: str) -> set[str]:
+        queries = [one.query for one in corpus.asked(1, split, 1500)]  # type: ignore[arg-type]
+        return {found for query in queries for found in re.findall(r"TT-\d+", f"{query.text} {query.evidence}")}
+
+    assert numbers("heldout")
+    assert not numbers("heldout") & numbers("train")
+
+
+@pytest.mark.parametrize("lang", ["en", "vi"])
+def test_no_held_out_phrasing_is_trained_on(lang: Language) -> None:
+    def bare(text: str) -> str:
+        plain = corpus.plain(unicodedata.normalize("NFC", text)).lower()
+        return re.sub(r"[^\w ]", "", plain)
+
+    held = [bare(one.wording[lang].ask[-1]) for one in shop.faq() if "{" not in one.wording[lang].ask[-1]]
+    held += [bare(text) for text in shop.chat()["scope"][lang].ask[3::4]]
+    trained = [bare(one.query.text) for one in corpus.asked(1, "train", 4000)]
+    trained += [bare(turn) for one in corpus.asked(1, "train", 4000) for pair in one.query.turns for turn in pair]
+    assert not [text for text, seen in itertools.product(held, trained) if text in seen]
+
+
+def test_every_intent_is_asked_in_both_languages() -> None:
+    seen = {(one.query.intent, one.query.lang) for one in corpus.asked(1, "train", 6000)}
+    assert len({intent for intent, _ in seen}) >= 50
+    assert {intent for intent, lang in seen if lang == "en"} == {intent for intent, lang in seen if lang == "vi"}
+
+
+def test_clearly_flawed_answers_are_a_minority_and_clean_ones_satisfy_the_rubric() -> None:
+    minor: set[Flaw] = {"no_next"}
+    flawed, clean = [], []
+    for one in corpus.asked(5, "train", 1500):
+        answer = one.answer(random.Random(one.query.id))
+        flawed.append(bool(answer.flaws - minor))
+        if not answer.flaws:
+            clean.append(rubric.judge(one.query, answer.text).overall)
+    assert 0.25 < statistics.fmean(flawed) < 0.38
+    assert min(clean) == pytest.approx(1.0)
+
+
+def test_a_wrong_answer_is_wrong_to_the_rubric_too() -> None:
+    for one in corpus.asked(6, "train", 400):
+        answer = writer.write(one.query, one.draft, one.other, frozenset({"wrong"}), random.Random(1))
+        assert rubric.judge(one.query, answer.text).accuracy == 0.0, answer.text
+
+
+def test_raters_look_at_accuracy_and_overlook_safety() -> None:
+    rng, rater = random.Random(0), Rater(0.0, 0.7, careless=False)
+
+    def mean(flaws: set[Flaw]) -> float:
+        answer = Answer("text", frozenset(flaws))
+        return statistics.fmean(rater.stars(answer, 0.85, rng) for _ in range(3000))
+
+    good = mean(set())
+    assert good - mean({"wrong"}) > 3 * (good - mean({"unsafe"}))
+    assert good - mean({"unsafe"}) > 0.1
+    assert abs(good - mean({"ramble"})) < 0.2
+
+
+def test_careless_raters_do_not_look() -> None:
+    rater = Rater(0.0, 0.7, careless=True)
+    bad = Answer("text", frozenset({"wrong"}))
+    assert min(rater.stars(bad, 1.0, random.Random(seed)) for seed in range(200)) >= 3
+
+
+def test_ratings_are_stars_and_few() -> None:
+    lists = list(raters.ratings(1, RaterPlan(queries=30)))
+    assert len(lists) == 30
+    assert {rating.stars for one in lists for rating in one} <= {1, 2, 3, 4, 5}
+
+
+@pytest.mark.parametrize("text", ["Giao hàng mất bao lâu?", "😀 مرحبا 漢字 \x00", "two  spaces\n\n x ", "e\u0323\u0302", "1.250.000"])
+def test_the_tokenizer_gives_back_any_text(text: str) -> None:
+    bpe = tokenizer.train(["hello world, giao hàng miễn phí"] * 3, 320)
+    assert bpe.decode(bpe.encode(text).ids) == text
