@@ -1,11 +1,12 @@
-"""Serves Prometheus /metrics: this process's registry, or the sum over all server processes."""
+"""Serves Prometheus /metrics: this process's registry, or the sum over all server processes.
+
+prometheus_client decides at its first import whether values are shared: `prepare` comes before, so nothing here imports
+it at the top.
+"""
 
 import contextlib
 import os
 from pathlib import Path
-
-from prometheus_client import REGISTRY, CollectorRegistry, start_http_server
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from server.errors import ConfigurationError
 
@@ -24,6 +25,9 @@ def serve(address: str, resources: contextlib.AsyncExitStack) -> str:
     """Serves /metrics in a thread until `resources` close; gives its URL, or '' when it is off."""
     if address == "off":
         return ""
+    from prometheus_client import REGISTRY, CollectorRegistry, start_http_server
+    from prometheus_client.multiprocess import MultiProcessCollector
+
     host, _, port = address.rpartition(":")
     registry = REGISTRY
     if _DIRECTORY in os.environ:
@@ -42,5 +46,7 @@ def serve(address: str, resources: contextlib.AsyncExitStack) -> str:
 
 def forget(pid: int) -> None:
     """Takes a process that ended out of the live gauges."""
+    from prometheus_client.multiprocess import mark_process_dead
+
     if _DIRECTORY in os.environ:
         mark_process_dead(pid)  # type: ignore[no-untyped-call]

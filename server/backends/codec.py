@@ -18,6 +18,8 @@ from server.types import FinishReason, Generation, Sampling
 from triton_models import contract
 from triton_models.serializer import Encoded
 
+_CONTROL_CHARACTERS = dict.fromkeys([*range(9), 11, 12, *range(14, 32), 127], "\N{REPLACEMENT CHARACTER}")
+"""What no text of ours may hold: the API refuses it in requests, Postgres refuses U+0000, terminals obey ESC."""
 _DTYPES: Mapping[str, Any] = {"FP32": np.float32, "INT64": np.int64, "UINT32": np.uint32}
 
 
@@ -80,7 +82,7 @@ def generation(response: Any) -> Generation | None:
     reason = bytes(tensors[contract.FINISH_REASON][0]).decode() if contract.FINISH_REASON in tensors else ""
     tokens = int(tensors[contract.NUM_OUTPUT_TOKENS][0]) if contract.NUM_OUTPUT_TOKENS in tensors else 0
     finish = FinishReason.LENGTH if reason == "length" else FinishReason.STOP
-    return Generation(text.replace("\0", "\N{REPLACEMENT CHARACTER}"), finish, tokens)
+    return Generation(text.translate(_CONTROL_CHARACTERS), finish, tokens)
 
 
 def _add(request: Any, name: str, array: NDArray[np.int64]) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import sys
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from server.embedded.orphans import MARK
 
 SHIM = Path(__file__).with_name("shim.py")
 LOG_LIMIT_BYTES = 5 << 20
+TROUBLE = re.compile(r"\b(FATAL|PANIC|error)\b", re.IGNORECASE)
 
 Stops = tuple[tuple[signal.Signals, float], ...]
 """The signals to end a process, in order, and the seconds that each may take."""
@@ -81,7 +83,9 @@ def rotate(log: Path) -> None:
 
 
 def last_line(log: Path, after: int = 0) -> str:
-    """The last line that says something, of what was written beyond byte `after`; at most 300 characters."""
+    """The last line that speaks of an error, else the last that says something, of what was written beyond byte `after`.
+
+    At most 300 characters."""
     try:
         with log.open("rb") as file:
             file.seek(max(after, log.stat().st_size - 8192))
@@ -89,7 +93,8 @@ def last_line(log: Path, after: int = 0) -> str:
     except OSError:
         return ""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1][:300] if lines else ""
+    telling = [line for line in lines if TROUBLE.search(line)] or lines
+    return telling[-1][:300] if telling else ""
 
 
 def _open_log(log: Path) -> int:

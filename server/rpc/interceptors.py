@@ -151,11 +151,12 @@ def _unary(behaviour: Any, admission: Admission | None, watch: _Watch) -> Any:
             with _admitted(admission):
                 _require_message(request)
                 reply = await behaviour(request, context)
-            code = _code_set(context)
-            return reply
         except Exception as error:
             code, text, details = _answer(error, context)
             await context.abort(code, text, details)
+        else:
+            code = _code_set(context)
+            return reply
         finally:
             watch.end(began, code)
 

@@ -1,0 +1,116 @@
+"""The promise of the log: a reply that a caller received has its row, whatever dies when."""
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import asyncpg
+import grpc
+import psutil
+import pytest
+from ratchet.v1 import inference_pb2 as pb
+from ratchet.v1 import inference_pb2_grpc
+
+from server.embedded import EmbeddedSettings, Stack
+from tests.conftest import new_home
+from tests.e2e.serving import Serving, serving
+
+CALLERS = 500
+
+
+def kill_everything(ratchet: Serving) -> None:
+    """SIGKILL to Ratchet and all that it started, at once: a power cut, as far as processes can tell."""
+    tree = [psutil.Process(ratchet.process.pid), *psutil.Process(ratchet.process.pid).children(recursive=True)]
+    for process in tree:
+        os.kill(process.pid, signal.SIGKILL)
+    psutil.wait_procs(tree, timeout=30)
+
+
+async def ask_until_killed(ratchet: Serving, replies: list[str], enough: int) -> int:
+    """Asks with CALLERS callers at once, kills everything when `enough` replies came; gives how many calls failed."""
+    limits = [("grpc.max_concurrent_streams", CALLERS)]
+    async with grpc.aio.insecure_channel(ratchet.started["serving"], options=limits) as channel:
+        stub = inference_pb2_grpc.InferenceServiceStub(channel)
+
+        async def ask(number: int) -> None:
+            request = pb.GenerateRequest(
+                query=f"Where is parcel {number}?",
+                candidate_count=2,
+                max_output_tokens=16,
+                user_id=f"user-{number}",
+                request_id=f"call-{number}" if number % 2 else "",
+            )
+            replies.append((await stub.Generate(request, timeout=120)).response_id)
+            if len(replies) == enough:
+                kill_everything(ratchet)
+
+        outcomes = await asyncio.gather(*(ask(number) for number in range(CALLERS)), return_exceptions=True)
+    return sum(isinstance(outcome, grpc.aio.AioRpcError) for outcome in outcomes)
+
+
+async def logged(home: Path) -> set[str]:
+    """The response ids in the log, read after Postgres has recovered."""
+    settings = EmbeddedSettings(home, redis_url="none", triton_url="none")
+    async with Stack(settings) as endpoints:
+        connection = await asyncpg.connect(endpoints.database_url)
+        rows = await connection.fetch("SELECT response_id FROM conversation_logs WHERE tenant_id = 'default'")
+        await connection.close()
+    return {str(row["response_id"]) for row in rows}
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("enough", [40, 160])
+def test_each_received_reply_has_its_row_after_everything_was_killed(enough: int) -> None:
+    home, replies = new_home(), list[str]()
+    with serving(home, f"--max-in-flight={CALLERS}") as ratchet:
+        failed = asyncio.run(ask_until_killed(ratchet, replies, enough))
+    assert failed > 0, "nothing was under way when it was killed"
+    assert len(replies) >= enough
+    with serving(home) as again:
+        assert again.started["sample"]["response"]
+    rows = asyncio.run(logged(home))
+    assert set(replies) <= rows
+    assert len(set(replies)) == len(replies)
+
+
+@pytest.mark.timeout(300)
+def test_what_dies_alone_comes_back_and_the_answers_with_it() -> None:
+    home = new_home()
+    with serving(home) as ratchet, grpc.insecure_channel(ratchet.started["serving"]) as channel:
+        stub = inference_pb2_grpc.InferenceServiceStub(channel)
+        children = {process.name(): process for process in psutil.Process(ratchet.process.pid).children(recursive=True)}
+        for name in ("postgres", "valkey-server", "tritonserver"):
+            children[name].kill()
+            assert asyncio.run(answers_again(stub)), f"no answer after {name} was killed"
+
+
+async def answers_again(stub: inference_pb2_grpc.InferenceServiceStub, seconds: float = 40) -> bool:
+    """Whether an undegraded answer comes within `seconds`."""
+    for _ in range(int(seconds / 0.5)):
+        await asyncio.sleep(0.5)
+        try:
+            reply = stub.Generate(pb.GenerateRequest(query="Hello", session_id="s"), timeout=20)
+        except grpc.RpcError:
+            continue
+        if not reply.degradations:
+            return True
+    return False
+
+
+def test_a_signal_lets_calls_under_way_finish() -> None:
+    with serving(new_home()) as ratchet:
+        address = ratchet.started["serving"]
+
+        async def stop_under_load() -> list[object]:
+            async with grpc.aio.insecure_channel(address) as channel:
+                stub = inference_pb2_grpc.InferenceServiceStub(channel)
+                calls = [stub.Generate(pb.GenerateRequest(query=f"Question {i}"), timeout=60) for i in range(10)]
+                tasks = [asyncio.ensure_future(call) for call in calls]
+                await asyncio.sleep(0.3)
+                ratchet.process.send_signal(signal.SIGTERM)
+                return await asyncio.gather(*tasks, return_exceptions=True)
+
+        outcomes = asyncio.run(stop_under_load())
+        assert [outcome for outcome in outcomes if isinstance(outcome, Exception)] == []
+        assert ratchet.process.wait(60) == 0
