@@ -1,7 +1,5 @@
 """`python -m exporters policy|reward MODEL --out DIR --id ID [--json]`: converts a model to a release directory."""
 
-# ruff: noqa: PLC0415 - torch and what needs it are imported when a model is converted, not before
-
 import argparse
 import json
 import os

@@ -1,7 +1,5 @@
 """A sequence-classification checkpoint as an ONNX graph with Ratchet's outputs, in fp32 or int8."""
 
-# ruff: noqa: PLC0415 - torch and what needs it are imported when a model is converted, not before
-
 import logging
 import warnings
 from collections.abc import Sequence

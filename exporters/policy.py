@@ -1,7 +1,5 @@
 """A Hugging Face causal language model -> CTranslate2 -> a policy release."""
 
-# ruff: noqa: PLC0415 - torch and what needs it are imported when a model is converted, not before
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final

@@ -1,7 +1,5 @@
 """Finds the model that a person named: a directory in Hugging Face's layout, or a name on the hub."""
 
-# ruff: noqa: PLC0415 - torch and what needs it are imported when a model is converted, not before
-
 import os
 import shutil
 import socket

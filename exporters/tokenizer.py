@@ -1,7 +1,5 @@
 """A checkpoint's tokenizer as the two files of a release: tokenizer.json and tokenizer_config.json."""
 
-# ruff: noqa: PLC0415 - torch and what needs it are imported when a model is converted, not before
-
 import json
 from pathlib import Path
 from typing import Any, Final

@@ -1,7 +1,5 @@
 """Tiny random Hugging Face models of the kinds that people bring, made in a moment."""
 
-# ruff: noqa: PLC0415 - only tests that convert models pay for importing torch
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ TEXTS = [
     "Smile 😀 and thank you 🎉, שלום עולם, مرحبا",
     "How do I track my order? Ask the help desk, it answers quickly.",
 ]
+HEADS = ("overall", "accuracy", "helpfulness", "clarity", "safety")
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}"
     "<|{{ message['role'] }}|>{{ message['content'] }}{{ eos_token }}"
@@ -50,7 +49,8 @@ def bert(home: Path, *, labels: int = 1, hidden: int = 64, layers: int = 2) -> P
     from transformers import BertConfig, BertForSequenceClassification
 
     torch.manual_seed(0)
-    config = BertConfig(vocab_size=_wordpiece(home), num_labels=labels, **_encoder(hidden, layers, 512))
+    names = {"id2label": dict(enumerate(HEADS))} if labels == len(HEADS) else {"num_labels": labels}
+    config = BertConfig(vocab_size=_wordpiece(home), **names, **_encoder(hidden, layers, 512))
     _spread(BertForSequenceClassification(config)).save_pretrained(home)
     return home
 
