@@ -31,18 +31,18 @@ class Checkpoint:
 
 def open_checkpoint(model: Path | str, report: Report) -> Checkpoint:
     """Locates the model and reads its configuration. Raises ExportError."""
-    quiet()
     name = str(model)
     path = _local(model) or _download(name, report)
     if not (path / "config.json").is_file():
         raise ExportError(f"{name} has no config.json: it is not a Hugging Face model's directory.")
+    found = [*path.glob("*.safetensors")] or [*path.glob("pytorch_model*.bin")]
+    if not found:
+        raise ExportError(f"{name} has no weights: there is neither *.safetensors nor pytorch_model*.bin in it.")
+    quiet()
     from transformers import AutoConfig
 
     with explained(f"The configuration of {name} can't be used"):
         config = AutoConfig.from_pretrained(path)
-    found = [*path.glob("*.safetensors")] or [*path.glob("pytorch_model*.bin")]
-    if not found:
-        raise ExportError(f"{name} has no weights: there is neither *.safetensors nor pytorch_model*.bin in it.")
     architecture = (getattr(config, "architectures", None) or ["unknown"])[0]
     return Checkpoint(name, path, config, architecture, sum(file.stat().st_size for file in found))
 

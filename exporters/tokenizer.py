@@ -8,6 +8,7 @@ from exporters.errors import ExportError, explained
 from exporters.source import Checkpoint
 
 SPECIAL: Final = ("bos_token", "eos_token", "unk_token", "pad_token", "cls_token", "sep_token", "mask_token")
+FILES: Final = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 PLAIN_TEMPLATE: Final = (
     "{{ bos_token }}{% for message in messages %}{{ message['role'] | capitalize }}: {{ message['content'] }}\n"
     "{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}"
@@ -19,14 +20,15 @@ def load_fast(checkpoint: Checkpoint) -> Any:
     """The checkpoint's fast tokenizer, converted from a slow one when that is possible. Raises ExportError."""
     from transformers import AutoTokenizer
 
+    # Without files transformers makes up a tokenizer that knows no word.
+    if not any(found for pattern in FILES for found in checkpoint.path.glob(pattern)):
+        raise ExportError(f"{checkpoint.name} has no tokenizer: save the tokenizer into the model's directory.")
     with explained(f"{checkpoint.name} has no usable tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(checkpoint.path, use_fast=True)
     if not getattr(tokenizer, "is_fast", False):
         raise ExportError(
             f"{checkpoint.name} has a slow tokenizer that can't be made a tokenizer.json: use a model that ships one."
         )
-    if len(tokenizer) == 0:
-        raise ExportError(f"{checkpoint.name} has an empty tokenizer: its tokenizer files are missing.")
     return tokenizer
 
 
