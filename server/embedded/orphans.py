@@ -20,8 +20,8 @@ def end(layout: Layout) -> int:
     found = list(_left_over(layout))
     remaining = _end(found, signal.SIGINT, GRACE_SECONDS, layout)
     if not _end(remaining, signal.SIGKILL, GRACE_SECONDS, layout):
-        # Nobody runs on the data, whatever these files say: the pid in them may be a zombie that nobody reaps (process 1
-        # of many containers does not), or another process by now, and Postgres would refuse to start.
+        # Nobody runs on the data, whatever these files say: their pid may be a zombie that nobody reaps (process 1 of
+        # many containers does not), or another process by now, and Postgres would refuse to start.
         (layout.postgres_data / "postmaster.pid").unlink(missing_ok=True)
         for leftover in layout.postgres_socket.glob(".s.PGSQL.*"):
             leftover.unlink()

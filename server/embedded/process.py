@@ -83,9 +83,10 @@ def rotate(log: Path) -> None:
 
 
 def last_line(log: Path, after: int = 0) -> str:
-    """The last line that speaks of an error, else the last that says something, of what was written beyond byte `after`.
+    """The last line about an error, else the last that says something, of what was written beyond byte `after`.
 
-    At most 300 characters."""
+    At most 300 characters.
+    """
     try:
         with log.open("rb") as file:
             file.seek(max(after, log.stat().st_size - 8192))

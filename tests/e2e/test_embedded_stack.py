@@ -8,8 +8,8 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import asyncpg
@@ -134,7 +134,7 @@ async def test_last_words_of_a_part_that_can_not_start_are_shown(home: Path) -> 
     async with Stack(EmbeddedSettings(home=home, triton_url="-", redis_url="-")):
         pass
     (home / "postgres" / "18" / "PG_VERSION").write_text("9\n")
-    with pytest.raises(ChildFailed, match=r"postgres ended with status 1 .*data directory.*postgres.log"):
+    with pytest.raises(ChildFailed, match=r"postgres ended with status 1 .*incompatible.*postgres.log"):
         await Stack(EmbeddedSettings(home=home, triton_url="-", redis_url="-")).start()
 
 
@@ -149,13 +149,8 @@ async def test_an_awkward_home_works(home: Path, folder: str) -> None:
 
 
 def test_nothing_outlives_a_killed_parent(home: Path) -> None:
-    """kill -9 of the parent alone, a model loaded and a client connected; then the home starts again, data and all."""
-    with subprocess.Popen([sys.executable, "-c", HOLDER, str(home)], stdout=subprocess.PIPE, text=True) as parent:
-        assert parent.stdout is not None
-        database, _, triton = parent.stdout.readline().split()
-        add_echo(home)
-        assert echo(triton, load=True) == [3.0, 5.0]
-        asyncio.run(write_row(database))
+    """kill -9 of the parent alone, a model loaded; then the home starts again, data and all."""
+    with busy_parent(home) as parent:
         assert len(marked(home)) >= 4, "valkey, triton, its stub and the warden"
         parent.kill()
         parent.wait()
@@ -165,19 +160,29 @@ def test_nothing_outlives_a_killed_parent(home: Path) -> None:
 
 
 def test_a_start_clears_up_after_a_parent_and_warden_killed_together(home: Path) -> None:
-    with subprocess.Popen([sys.executable, "-c", HOLDER, str(home)], stdout=subprocess.PIPE, text=True) as parent:
-        assert parent.stdout is not None
-        database, _, triton = parent.stdout.readline().split()
-        add_echo(home)
-        echo(triton, load=True)
-        asyncio.run(write_row(database))
-        for pid in [*marked(home), *postgres_of(home), parent.pid]:
-            os.kill(pid, signal.SIGKILL)
-        parent.wait()
+    with busy_parent(home) as parent:
+        for pid in [parent.pid, *marked(home), *postgres_of(home)]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
     prefix = Layout.of(home).shm_prefix
     assert list(Path("/dev/shm").glob(prefix + "*")), "the killed stub left its segment"
     assert asyncio.run(rows_after_restart(home)) == 1
     assert not list(Path("/dev/shm").glob(prefix + "*"))
+
+
+@contextmanager
+def busy_parent(home: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process that runs all parts, with one row written and one model loaded; killed at the end."""
+    with subprocess.Popen([sys.executable, "-c", HOLDER, str(home)], stdout=subprocess.PIPE, text=True) as parent:
+        try:
+            assert parent.stdout is not None
+            database, _, triton = parent.stdout.readline().split()
+            add_echo(home)
+            assert echo(triton, load=True) == [3.0, 5.0]
+            asyncio.run(write_row(database))
+            yield parent
+        finally:
+            parent.kill()
 
 
 @asynccontextmanager
