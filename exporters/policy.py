@@ -10,7 +10,7 @@ from exporters import golden, parity
 from exporters.errors import ExportError, explained
 from exporters.source import Checkpoint, Report, open_checkpoint, require_room
 from exporters.staging import code_version, now, staged
-from exporters.tokenizer import chat_template, load_fast, save
+from exporters.tokenizer import PLAIN_STOP, chat_template, load_fast, save
 from triton_models import contract, manifest
 from triton_models.manifest import Release
 
@@ -139,6 +139,7 @@ def _serializer(checkpoint: Checkpoint, tokenizer: Any, max_context: int) -> dic
         "chat_template": True,  # the plain one where the model has none
         "seeded": False,
         "end_tokens": _end_tokens(checkpoint, tokenizer),
+        "stop": [] if tokenizer.chat_template else list(PLAIN_STOP),
     }
 
 

@@ -14,6 +14,8 @@ PLAIN_TEMPLATE: Final = (
     "{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}"
 )
 """For base models, which have no chat template: `User: ...` and `Assistant: ...` lines."""
+PLAIN_STOP: Final = ("\nUser:",)
+"""Where the answer of a base model ends: it would go on with the user's next turn."""
 
 
 def load_fast(checkpoint: Checkpoint) -> Any:

@@ -20,6 +20,10 @@ _PLAIN_NAMES = ("database_url", "redis_url", "triton_url")
 """Settings whose variable has no prefix: every deployment calls them so."""
 
 
+_OTHERS = {f"{_PREFIX}{name}" for name in ("ADDRESS", "PYTHON", "SESSION", "TIMEOUT", "USER")}
+"""Variables of `./run` and of the commands that are clients."""
+
+
 def _plain(name: str) -> Any:
     return Field(None, validation_alias=AliasChoices(name, name.upper()), description=_HELP[name])
 
@@ -111,7 +115,7 @@ def variable(name: str) -> str:
 
 
 def _require_known(environment: Mapping[str, str]) -> None:
-    known = {variable(name) for name in Settings.model_fields}
+    known = {variable(name) for name in Settings.model_fields} | _OTHERS
     for name in environment:
         if name.startswith(_PREFIX) and name not in known:
             close = difflib.get_close_matches(name, known, n=1)

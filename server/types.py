@@ -84,6 +84,8 @@ class Sampling:
     preset: Preset
     seed: int
     max_tokens: int
+    stop: tuple[str, ...] = ()
+    """Texts that end the answer, besides the model's own end."""
 
 
 @dataclass(frozen=True, slots=True)

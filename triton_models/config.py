@@ -28,12 +28,11 @@ class Options:
     instances: int = 1
     threads: int = 0
     """CPU threads an instance computes with; 0: one a core."""
-    max_queue_delay_us: int = 1000
-    """How long the reward's first request waits for others to share its batch."""
-    max_queue_size: int = 256
-    """Requests that may wait; more are refused at once."""
-    queue_timeout_us: int = 10_000_000
-    """How long a request may wait unless it brings a timeout of its own."""
+    max_queue_delay_us: int = 0
+    """How long the reward's first request waits for others to share its batch. What queues while a batch runs shares
+    the next one in any case."""
+    max_queue: int = 256
+    """Requests that may wait for the policy; more are refused at once."""
     max_batch: int = 32
     """Candidates that the policy generates in one call."""
     gpu_memory: float = 0.8
@@ -79,16 +78,9 @@ def _reward(release: Release, options: Options) -> dict[str, Value]:
     inputs = [_tensor(name, "INT64", -1, **({"allow_ragged_batch": True} if ragged else {})) for name in names]
     sizes = {contract.ASPECTS: len(contract.ASPECT_NAMES)}
     # No preferred sizes: they would hold back a batch that nobody is going to fill.
-    policy: dict[str, Value] = {
-        "timeout_action": Word("REJECT"),
-        "default_timeout_microseconds": options.queue_timeout_us,
-        "allow_timeout_override": True,
-        "max_queue_size": options.max_queue_size,
-    }
-    batching: dict[str, Value] = {
-        "max_queue_delay_microseconds": options.max_queue_delay_us,
-        "default_queue_policy": policy,
-    }
+    # And no queue policy: with one, Triton 2.51's batcher misses wake-ups and 1 request in 100 waits for its 500 ms
+    # poll (measured: docs/performance.md). Ratchet bounds its calls itself.
+    batching: dict[str, Value] = {"max_queue_delay_microseconds": options.max_queue_delay_us}
     return {
         "name": release.id,
         **_backend(options.layout),
@@ -109,7 +101,7 @@ def _policy(release: Release, options: Options) -> dict[str, Value]:
         contract.RETURN_OUTPUT_TOKENS,
     )
     vllm = options.layout == "vllm"
-    runtime = _parameters(threads=options.threads, max_queue=options.max_queue_size, max_batch=options.max_batch)
+    runtime = _parameters(threads=options.threads, max_queue=options.max_queue, max_batch=options.max_batch)
     return {
         "name": release.id,
         "backend": options.layout,

@@ -31,7 +31,7 @@ _SERIALIZER_KEYS: Final[Mapping[str, tuple[frozenset[str], frozenset[str]]]] = {
     "reward": (frozenset({"format", "max_length", "token_type_ids"}), frozenset({"vocab_size"})),
     "policy": (
         frozenset({"max_input_tokens", "max_context", "chat_template"}),
-        frozenset({"seeded", "end_tokens"}),
+        frozenset({"seeded", "end_tokens", "stop"}),
     ),
 }
 
@@ -47,7 +47,7 @@ class Release:
     `serializer` of a reward: `format` ("bert" | "roberta"), `max_length` (tokens), `token_type_ids` (bool),
     optional `vocab_size`. Of a policy: `max_input_tokens`, `max_context` (tokens), `chat_template` (bool),
     optional `seeded` (true when a request's seed decides its text, false when seeds are only accepted) and
-    `end_tokens` (ids that end a text).
+    `end_tokens` (ids that end a text), `stop` (texts that do).
     """
 
     schema_version: int = SCHEMA_VERSION

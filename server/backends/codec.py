@@ -70,6 +70,8 @@ def sampling_object(sampling: Sampling) -> dict[str, Any]:
         values["top_p"] = preset.top_p
     if preset.top_k > 0:
         values["top_k"] = preset.top_k
+    if sampling.stop:
+        values["stop"] = list(sampling.stop)
     return values
 
 

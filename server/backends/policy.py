@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,8 @@ class ServedPolicy:
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._special = {name: _token_text(config.get(name)) for name in ("bos_token", "eos_token")}
-        self._template = _compile(str(config.get("chat_template") or _PLAIN_TEMPLATE), directory)
+        self._template = _compile(str(config.get("chat_template", "")), directory)
+        self._stop = tuple(release.serializer.get("stop", ()))
         added = self._tokenizer.get_added_tokens_decoder().values()
         self._marks = tuple(sorted((t.content for t in added if t.special and t.content), key=len, reverse=True))
 
@@ -73,7 +75,7 @@ class ServedPolicy:
 
     async def generate(self, prompt: str, sampling: Sampling, timeout: float) -> Generation:
         """One candidate; see `PolicyBackend.generate`."""
-        return await self._backend.generate(self.release.id, prompt, sampling, timeout)
+        return await self._backend.generate(self.release.id, prompt, replace(sampling, stop=self._stop), timeout)
 
     def _defuse(self, text: str) -> str:
         while any(mark in text for mark in self._marks):
@@ -82,14 +84,10 @@ class ServedPolicy:
         return text
 
 
-_PLAIN_TEMPLATE = (
-    "{% for m in messages %}{{ m['role'] | capitalize }}: {{ m['content'] }}\n{% endfor %}"
-    "{% if add_generation_prompt %}Assistant:{% endif %}"
-)
-
-
 def _compile(source: str, directory: Path) -> Template:
     """The chat template, in a sandbox: a release from elsewhere is not trusted to run code."""
+    if not source:
+        raise ConfigurationError(f"{directory} has no chat template: export the model again.")
     environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
     environment.globals["raise_exception"] = _raise
     try:

@@ -37,7 +37,7 @@ def policy(stack: RunningStack, release: Path) -> Iterator[PolicyCalls]:
 @pytest.fixture(scope="module")
 def narrow(stack: RunningStack, release: Path) -> Iterator[PolicyCalls]:
     """One lane, a short queue: what waits and what is refused is then certain."""
-    one_lane = Options(threads=len(os.sched_getaffinity(0)), max_queue_size=NARROW_QUEUE, max_batch=16)
+    one_lane = Options(threads=len(os.sched_getaffinity(0)), max_queue=NARROW_QUEUE, max_batch=16)
     yield from _served(stack, release, "policy-narrow", one_lane)
 
 

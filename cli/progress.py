@@ -1,0 +1,102 @@
+"""What `ratchet serve` prints while it starts, runs and stops."""
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, Self
+
+from rich.table import Table
+
+from cli import output
+
+if TYPE_CHECKING:
+    from server.launcher import Started
+    from server.settings import Settings
+
+
+class Printer(Protocol):
+    """Somewhere for events and the result of starting."""
+
+    def __enter__(self) -> Self:
+        """Begins showing progress."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Ends it."""
+
+    def event(self, line: str) -> None:
+        """One thing that happened."""
+
+    def started(self, settings: "Settings", started: "Started") -> None:
+        """Everything runs."""
+
+
+class PeoplePrinter:
+    """For a terminal: a spinner with the latest event while starting, then the sample query's answer."""
+
+    def __init__(self) -> None:
+        self._status = output.stderr.status("starting")
+        self._up = False
+
+    def __enter__(self) -> Self:
+        """Starts the spinner, where there is a terminal to show it."""
+        if output.stderr.is_terminal:
+            self._status.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stops the spinner."""
+        self._status.stop()
+
+    def event(self, line: str) -> None:
+        """Shown by the spinner while starting; printed once everything runs, or where there is no terminal."""
+        self._status.update(line)
+        if self._up or not output.stderr.is_terminal:
+            output.stderr.print(f"[dim]{line}[/]")
+
+    def started(self, settings: "Settings", started: "Started") -> None:
+        """The parts, the sample query with its candidates, and where to call."""
+        from cli.reply import panel
+        from server.rpc.messages import response_of
+
+        self._status.stop()
+        self._up = True
+        table = Table(box=None, show_header=False, pad_edge=False)
+        for part in started.parts:
+            table.add_row(f"[green]●[/] {part.name}", part.version or "", f"[dim]{part.address}[/]")
+        output.console.print(table)
+        output.console.print()
+        output.console.print(panel(settings.sample_query, response_of(started.reply)))
+        output.console.print()
+        output.console.print(f"[bold]Serving gRPC on {started.address}[/] (health and reflection on)")
+        if started.metrics:
+            output.console.print(f"Metrics on {started.metrics}")
+        output.console.print(
+            'Try [bold]./run ask "Can I return shoes that I wore once?"[/] in another terminal. Ctrl-C stops.'
+        )
+
+
+class JsonPrinter:
+    """For programs: one JSON document a line, `{"event": ...}` and then `{"serving": ..., "sample": ...}`."""
+
+    def __enter__(self) -> Self:
+        """Nothing to begin."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing to end."""
+
+    def event(self, line: str) -> None:
+        """One line."""
+        output.as_json({"event": line})
+
+    def started(self, settings: "Settings", started: "Started") -> None:
+        """Addresses, parts, and the reply to the sample query."""
+        from server.rpc.messages import response_of
+
+        parts = [{"name": part.name, "version": part.version, "address": part.address} for part in started.parts]
+        sample = output.as_object(response_of(started.reply))
+        output.as_json({"serving": started.address, "metrics": started.metrics, "parts": parts, "sample": sample})

@@ -1,0 +1,87 @@
+"""`ratchet serve`: everything from one command."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cli import models, output
+from cli.progress import JsonPrinter, PeoplePrinter, Printer
+from server import settings as configuration
+from server.embedded.settings import CHECKOUT
+from server.settings import Settings
+
+if TYPE_CHECKING:
+    from server.launcher import Launcher
+
+
+def _flags(command: Callable[..., Any]) -> Callable[..., Any]:
+    """One flag for each setting; what is not given is left to the environment and the defaults."""
+    for name, field in reversed(Settings.model_fields.items()):
+        default = field.get_default(call_default_factory=True)
+        shown = "none" if default is None else str(default).replace(str(CHECKOUT) + "/", "")
+        text = f"{field.description} [{configuration.variable(name)}; default: {shown}]"
+        command = click.option(f"--{name.replace('_', '-')}", name, help=text)(command)
+    return command
+
+
+@click.command("serve")
+@_flags
+@click.option("--json", "as_json", is_flag=True, help="Print events, and the reply to the sample query, as JSON lines.")
+def command(as_json: bool, **given: str | None) -> None:
+    """Start everything, answer a sample query, and serve until Ctrl-C.
+
+    Postgres, Valkey and Triton are started as children under the home directory unless their URLs are given.
+    """
+    import uvloop
+
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    printer: Printer = JsonPrinter() if as_json else PeoplePrinter()
+    with output.failures_as_sentences(), printer:
+        settings = configuration.load(given)
+        if settings.processes > 1:
+            from server import scrape
+
+            scrape.prepare(settings.home / "run" / "metrics")
+        settings = models.resolve(settings, printer.event)
+        uvloop.run(_serve(settings, printer))
+
+
+async def _serve(settings: Settings, printer: Printer) -> None:
+    from server.launcher import Launcher
+
+    stop = asyncio.Event()
+    launcher = Launcher(settings, printer.event)
+    starting = asyncio.ensure_future(launcher.start())
+    _handle_signals(stop, starting)
+    try:
+        with contextlib.suppress(asyncio.CancelledError):
+            printer.started(settings, await starting)
+            await stop.wait()
+        printer.event("stopping: calls under way are finished first; Ctrl-C again stops at once")
+    finally:
+        await _stop(launcher)
+
+
+async def _stop(launcher: "Launcher") -> None:
+    """Stops in order; a second signal cancels the draining and goes on with the rest."""
+    stopping = asyncio.ensure_future(launcher.stop())
+    _handle_signals(asyncio.Event(), stopping, at_once=True)
+    try:
+        await stopping
+    except asyncio.CancelledError:
+        await launcher.stop()
+
+
+def _handle_signals(stop: asyncio.Event, task: "asyncio.Future[Any]", *, at_once: bool = False) -> None:
+    def handle() -> None:
+        stop.set()
+        if at_once or not task.done():
+            task.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, handle)
