@@ -8,6 +8,7 @@ in /tmp.
 import hashlib
 import os
 import re
+import shutil
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +78,11 @@ class Layout:
                 f"RATCHET_HOME {self.home} can't be used ({error.strerror or error}): "
                 "set RATCHET_HOME to a directory that you may write to."
             ) from error
+
+    def clear(self) -> None:
+        """Leaves nothing outside the home once all parts have stopped."""
+        if not self.run.is_relative_to(self.home):
+            shutil.rmtree(self.run, ignore_errors=True)
 
 
 def _run_directory(home: Path, tag: str) -> Path:

@@ -67,6 +67,7 @@ class Stack:
         await self._guard.stop()
         if self._lock is not None:
             await asyncio.to_thread(self._layout.status.unlink, missing_ok=True)
+            await asyncio.to_thread(self._layout.clear)
             self._lock.release()
             self._lock = None
 

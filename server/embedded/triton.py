@@ -89,7 +89,7 @@ class Triton:
 
     @property
     def _port_file(self) -> Path:
-        return self._layout.run / "triton-ports.json"
+        return self._layout.home / "triton-ports.json"
 
     def _flags(self) -> dict[str, str]:
         local = "127.0.0.1"

@@ -146,6 +146,7 @@ async def test_an_awkward_home_works(home: Path, folder: str) -> None:
         assert await asyncio.to_thread(echo, endpoints.triton_http_url or "", load=True) == [3.0, 5.0]
         connection = await asyncpg.connect(endpoints.database_url)
         await connection.close()
+    assert not Layout.of(awkward).run.exists(), "nothing stays outside the home"
 
 
 def test_nothing_outlives_a_killed_parent(home: Path) -> None:
