@@ -1,6 +1,5 @@
 """The corpus is reproducible, keeps held-out questions out of training, and its raters are biased as documented."""
 
-import itertools
 import random
 import re
 import statistics
@@ -31,7 +30,7 @@ def test_the_order_table_is_a_function_of_its_seed() -> None:
 
 def test_no_held_out_order_number_is_trained_on() -> None:
     def numbers(split: str) -> set[str]:
-        queries = [one.query for one in corpus.asked(1, split, 1500)]  # type: ignore[arg-type]
+        queries = [one.query for one in corpus.asked(1, split, 800)]  # type: ignore[arg-type]
         return {found for query in queries for found in re.findall(r"TT-\d+", f"{query.text} {query.evidence}")}
 
     assert numbers("heldout")
@@ -44,15 +43,16 @@ def test_no_held_out_phrasing_is_trained_on(lang: Language) -> None:
         plain = corpus.plain(unicodedata.normalize("NFC", text)).lower()
         return re.sub(r"[^\w ]", "", plain)
 
-    held = [bare(one.wording[lang].ask[-1]) for one in shop.faq() if "{" not in one.wording[lang].ask[-1]]
+    held = [bare(text[lang]) for text in shop.tables("held").values() if "{" not in text[lang]]
     held += [bare(text) for text in shop.chat()["scope"][lang].ask[3::4]]
-    trained = [bare(one.query.text) for one in corpus.asked(1, "train", 4000)]
-    trained += [bare(turn) for one in corpus.asked(1, "train", 4000) for pair in one.query.turns for turn in pair]
-    assert not [text for text, seen in itertools.product(held, trained) if text in seen]
+    queries = [one.query for one in corpus.asked(1, "train", 3000) if one.query.lang == lang]
+    asked = [text for query in queries for text in (query.text, *(turn for turn, _ in query.turns))]
+    trained = "\n".join(bare(text) for text in asked)
+    assert not [text for text in held if text in trained]
 
 
 def test_every_intent_is_asked_in_both_languages() -> None:
-    seen = {(one.query.intent, one.query.lang) for one in corpus.asked(1, "train", 6000)}
+    seen = {(one.query.intent, one.query.lang) for one in corpus.asked(1, "train", 3000)}
     assert len({intent for intent, _ in seen}) >= 50
     assert {intent for intent, lang in seen if lang == "en"} == {intent for intent, lang in seen if lang == "vi"}
 
@@ -60,7 +60,7 @@ def test_every_intent_is_asked_in_both_languages() -> None:
 def test_clearly_flawed_answers_are_a_minority_and_clean_ones_satisfy_the_rubric() -> None:
     minor: set[Flaw] = {"no_next"}
     flawed, clean = [], []
-    for one in corpus.asked(5, "train", 1500):
+    for one in corpus.asked(5, "train", 800):
         answer = one.answer(random.Random(one.query.id))
         flawed.append(bool(answer.flaws - minor))
         if not answer.flaws:
@@ -80,7 +80,7 @@ def test_raters_look_at_accuracy_and_overlook_safety() -> None:
 
     def mean(flaws: set[Flaw]) -> float:
         answer = Answer("text", frozenset(flaws))
-        return statistics.fmean(rater.stars(answer, 0.85, rng) for _ in range(3000))
+        return statistics.fmean(rater.stars(answer, 0.85, rng) for _ in range(1500))
 
     good = mean(set())
     assert good - mean({"wrong"}) > 3 * (good - mean({"unsafe"}))
@@ -100,7 +100,10 @@ def test_ratings_are_stars_and_few() -> None:
     assert {rating.stars for one in lists for rating in one} <= {1, 2, 3, 4, 5}
 
 
-@pytest.mark.parametrize("text", ["Giao hàng mất bao lâu?", "😀 مرحبا 漢字 \x00", "two  spaces\n\n x ", "e\u0323\u0302", "1.250.000"])
+@pytest.mark.parametrize(
+    "text",
+    ["Giao hàng mất bao lâu?", "😀 مرحبا 漢字 \x00", "two  spaces\n\n x ", "e\u0323\u0302", "1.250.000"],
+)
 def test_the_tokenizer_gives_back_any_text(text: str) -> None:
     bpe = tokenizer.train(["hello world, giao hàng miễn phí"] * 3, 320)
     assert bpe.decode(bpe.encode(text).ids) == text

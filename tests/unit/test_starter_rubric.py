@@ -26,11 +26,31 @@ ORDER = Query(
 @pytest.mark.parametrize(
     ("intent", "lang", "answer"),
     [
-        ("return_window", "en", "You can send it back within 30 days. Start the return under My orders in your account."),
-        ("shipping_time", "en", "Delivery takes 2-4 working days. Open the tracking link in your email once the parcel ships."),
-        ("shipping_cost", "vi", "Phí ship là 30.000 đồng. Bạn xem trang Giao hàng để biết các lựa chọn khác."),
-        ("return_window", "vi", "Bạn có 30 ngày để trả. Bạn tạo yêu cầu trả hàng trong mục Đơn hàng của tôi."),
-        ("card_safety", "en", "We never ask for your card number in a chat. If someone asks for it, report it to us."),
+        (
+            "return_window",
+            "en",
+            "You can send it back within 30 days. Start the return under My orders in your account.",
+        ),
+        (
+            "shipping_time",
+            "en",
+            "Delivery takes 2-4 working days. Open the tracking link in your email once the parcel ships.",
+        ),
+        (
+            "shipping_cost",
+            "vi",
+            "Phí ship là 30.000 đồng. Bạn xem trang Giao hàng để biết các lựa chọn khác.",
+        ),
+        (
+            "return_window",
+            "vi",
+            "Bạn có 30 ngày để trả. Bạn tạo yêu cầu trả hàng trong mục Đơn hàng của tôi.",
+        ),
+        (
+            "card_safety",
+            "en",
+            "We never ask for your card number in a chat. If someone asks for it, report it to us.",
+        ),
     ],
 )
 def test_a_right_and_helpful_answer_gets_full_marks(intent: str, lang: Language, answer: str) -> None:

@@ -1,3 +1,4 @@
+# ruff: noqa: S311 - seeded on purpose: the same seed gives the same corpus and figures
 """The proof: on held-out queries, by the corpus's own rubric, what choosing among candidates gains.
 
 The reward model's own opinion counts for nothing here. Writes METRICS.json.

@@ -10,26 +10,25 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 T = TypeVar("T")
-_outbox: Any = None
-"""In a child process: the queue to the parent."""
+_outbox: list[Any] = []
+"""In a child process: the one queue to the parent."""
 
 
 def post_to(outbox: Any) -> None:
     """Makes `track` in this process report (label, done, total) to `outbox` instead of drawing."""
-    global _outbox
-    _outbox = outbox
+    _outbox.append(outbox)
 
 
 def track(items: Sequence[T], label: str) -> Iterator[T]:
     """Yields the items in order and moves a bar along."""
-    if _outbox is None:
+    if not _outbox:
         with _bars() as progress:
             yield from progress.track(items, description=label)
         return
     for done, item in enumerate(items, 1):
         yield item
         if done % 10 == 0 or done == len(items):
-            _outbox.put((label, done, len(items)))
+            _outbox[-1].put((label, done, len(items)))
 
 
 def watch(inbox: Any, children: Sequence["Future[Any]"]) -> None:

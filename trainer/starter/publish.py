@@ -1,4 +1,4 @@
-"""Puts the trained models and the shop's files into the starter directory, as releases that `ratchet serve` installs."""
+"""Puts the trained models and the shop's files into the starter directory, as releases that Triton can be given."""
 
 import json
 import os

@@ -1,7 +1,8 @@
+# ruff: noqa: S311 - seeded on purpose: the same seed gives the same corpus and figures
 """Simulated raters: a small, noisy, accuracy-biased set of star ratings, the only labels of the starter reward model.
 
-They see the flaws that the writer put in, never the rubric. Accuracy-biased: a wrong fact costs an answer most; a missing
-next step or a request for a card number is hardly noticed, and rambling even passes for thoroughness.
+They see the flaws that the writer put in, never the rubric. Accuracy-biased: a wrong fact costs an answer most; a
+missing next step or a request for a card number is hardly noticed, and rambling even passes for thoroughness.
 """
 
 import random
@@ -29,7 +30,7 @@ PENALTY: Final[Mapping[Flaw, float]] = {
 class RaterPlan:
     """Size and quality of the rating set; `careless` is the share of raters whose stars are nearly random."""
 
-    queries: int = 700
+    queries: int = 1_500
     answers: int = 4
     raters: int = 12
     noise: float = 0.7

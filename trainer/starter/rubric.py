@@ -154,7 +154,9 @@ def _safety(text: str) -> float:
 def lexicon() -> frozenset[str]:
     """Every word of the shop's data files, both languages."""
     names = ("faq_1", "faq_2", "faq_3", "talk", "orders", "pages")
-    return frozenset(word for name in names for text in _texts(shop.tables(name)) for word in _WORD.findall(text.lower()))
+    return frozenset(
+        word for name in names for text in _texts(shop.tables(name)) for word in _WORD.findall(text.lower())
+    )
 
 
 def _texts(value: Any) -> Iterable[str]:

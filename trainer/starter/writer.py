@@ -24,8 +24,31 @@ FLAW_RATES: Final[Mapping[Flaw, float]] = {
 OPENING_RATE: Final = 0.4
 CLOSING_RATE: Final = 0.3
 OPENED: Final = (
-    *("Yes", "Of course", "No problem", "Sorry", "I am sorry", "Sure", "No,", "Happy", "Thanks", "Do not worry"),
-    *("Có ", "Có,", "Được", "Không", "Xin lỗi", "Rất tiếc", "Rất xin lỗi", "Mình rất", "Vâng", "Chúc", "Cảm ơn"),
+    *(
+        "Yes",
+        "Of course",
+        "No problem",
+        "Sorry",
+        "I am sorry",
+        "Sure",
+        "No,",
+        "Happy",
+        "Thanks",
+        "Do not worry",
+    ),
+    *(
+        "Có ",
+        "Có,",
+        "Được",
+        "Không",
+        "Xin lỗi",
+        "Rất tiếc",
+        "Rất xin lỗi",
+        "Mình rất",
+        "Vâng",
+        "Chúc",
+        "Cảm ơn",
+    ),
 )
 """Beginnings of a sentence that needs no opening before it."""
 
