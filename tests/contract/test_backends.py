@@ -12,7 +12,7 @@ import pytest
 from server.backends.fake import FakeTriton
 from server.backends.triton import TritonClient
 from server.errors import BackendError, BackendRefused, BackendTimeout, BackendUnavailable
-from server.models import Source, deploy, load
+from server.models import Source, deploy, load, served_policy
 from server.settings import STARTER
 from server.types import FinishReason, Preset, Sampling
 from tests.conftest import RunningStack
@@ -22,7 +22,10 @@ from triton_models.serializer import Encoded, RewardSerializer
 
 POLICY, REWARD = "policy-000001", "reward-000001"
 WARM = Preset("temperature_1.0", 1.0, 0.95)
-PROMPT = "How long does delivery take?"
+QUERY = "How long does delivery take?"
+
+
+PROMPT = served_policy(STARTER / POLICY, FakeTriton()).render([{"role": "user", "content": QUERY}])
 
 
 @pytest.fixture(scope="session")
@@ -53,7 +56,7 @@ def serializer() -> RewardSerializer:
 
 
 def rows(serializer: RewardSerializer, *responses: str, multiple: int = 1) -> Encoded:
-    return serializer.pad(serializer.serialize("", PROMPT, responses), multiple)
+    return serializer.pad(serializer.serialize("", QUERY, responses), multiple)
 
 
 async def test_a_candidate_has_a_text_a_reason_and_a_length(backend: Any) -> None:
