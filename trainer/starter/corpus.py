@@ -6,19 +6,23 @@ Seeded: the same seed gives the same bytes. Held-out queries use phrasings and o
 
 import random
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from trainer.starter import shop, writer
-from trainer.starter.query import LANGUAGES, Answer, Expected, Kind, Language, Query, Split
+from trainer.starter.query import LANGUAGES, Answer, Expected, Flaw, Kind, Language, Query, Split
 from trainer.starter.writer import Draft
 
 ORDER_NUMBERS: Final[dict[Split, tuple[int, int]]] = {"train": (10000, 80000), "heldout": (80000, 99999)}
-KINDS: Final[dict[Kind, float]] = {"faq": 0.62, "order": 0.2, "blind": 0.06, "chat": 0.12}
+KINDS: Final[dict[Kind, float]] = {"faq": 0.58, "order": 0.24, "blind": 0.06, "chat": 0.12}
 EVIDENCE_RATE: Final = 0.35
 TURN_RATE: Final = 0.25
 SYSTEM_RATE: Final = 0.3
+_ABOUT_ORDERS: Final[dict[Language, tuple[str, ...]]] = {
+    "en": ("order", "expect", "delivery"),
+    "vi": ("đơn", "hàng", "hình thức thanh toán"),
+}
 SYSTEMS: Final = (
     "You are the help desk of Tamarind Trail.",
     "You are a helpful assistant.",
@@ -34,9 +38,9 @@ class Asked:
     draft: Draft
     other: Draft
 
-    def answer(self, rng: random.Random) -> Answer:
-        """One answer with flaws drawn at their usual rates."""
-        return writer.write(self.query, self.draft, self.other, writer.draw_flaws(rng), rng)
+    def answer(self, rng: random.Random, rates: Mapping[Flaw, float] = writer.FLAW_RATES) -> Answer:
+        """One answer with flaws drawn at these rates."""
+        return writer.write(self.query, self.draft, self.other, writer.draw_flaws(rng, rates), rng)
 
 
 def asked(seed: int, split: Split, count: int) -> Iterator[Asked]:
@@ -169,7 +173,7 @@ def _order(rng: random.Random, lang: Language, split: Split) -> Asked:
     slots = order_slots(row, lang)
     words = shop.wording(raw[lang])
     draft = _order_draft(words, row, str(raw["field"]), lang, rng)
-    expected = Expected((row.order_id.lower(),), draft.next, must=(row.order_id, slots[raw["field"]]))
+    expected = Expected(_ABOUT_ORDERS[lang], draft.next, must=(row.order_id, slots[raw["field"]]))
     text = _fill(_phrasing(words.ask, split, rng, held_out(str(raw["id"]), lang)), slots)
     query = Query("", lang, str(raw["id"]), "order", text, expected, order_evidence(row), slots=slots)
     return Asked(query, draft, _other(rng.choice(shop.faq()), lang, rng))
@@ -225,8 +229,7 @@ def _blind(rng: random.Random, lang: Language, split: Split) -> Asked:
     if rng.random() < 0.6:
         raw = rng.choice(questions)
         text = _fill(_phrasing(tuple(raw[lang]["ask"]), split, rng, held_out(raw["id"], lang)), slots)
-    topic = ("order",) if lang == "en" else ("đơn",)
-    query = Query("", lang, "order_blind", "blind", text, Expected(topic, words.next, yes=words.yes))
+    query = Query("", lang, "order_blind", "blind", text, Expected(_ABOUT_ORDERS[lang], words.next, yes=words.yes))
     draft = Draft(words.say, tuple(lie), words.next, shop.title("orders", lang))
     return Asked(query, draft, _other(rng.choice(shop.faq()), lang, rng))
 

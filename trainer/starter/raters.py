@@ -2,7 +2,7 @@
 """Simulated raters: a small, noisy, accuracy-biased set of star ratings, the only labels of the starter reward model.
 
 They see the flaws that the writer put in, never the rubric. Accuracy-biased: a wrong fact costs an answer most; a
-missing next step or a request for a card number is hardly noticed, and rambling even passes for thoroughness.
+missing next step or a request for a card number costs little, and rambling passes for thoroughness.
 """
 
 import random
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from trainer.starter import corpus
+from trainer.starter import corpus, writer
 from trainer.starter.query import Answer, Flaw, Query
 
 PENALTY: Final[Mapping[Flaw, float]] = {
@@ -19,18 +19,22 @@ PENALTY: Final[Mapping[Flaw, float]] = {
     "vague": 1.6,
     "rude": 1.0,
     "repeat": 0.5,
-    "unsafe": 0.4,
-    "no_next": 0.2,
-    "ramble": -0.1,
+    "unsafe": 0.6,
+    "no_next": 0.5,
+    "ramble": 0.0,
 }
 """Stars that a rater takes off for a flaw that they notice."""
+
+
+RATED_FLAWS: Final[Mapping[Flaw, float]] = {**writer.FLAW_RATES, "offtopic": 0.12}
+"""What raters get to see: more answers that miss the question than the corpus has, as a young policy gives."""
 
 
 @dataclass(frozen=True, slots=True)
 class RaterPlan:
     """Size and quality of the rating set; `careless` is the share of raters whose stars are nearly random."""
 
-    queries: int = 1_500
+    queries: int = 2_000
     answers: int = 4
     raters: int = 12
     noise: float = 0.7
@@ -76,5 +80,5 @@ def ratings(seed: int, plan: RaterPlan) -> Iterator[list[Rating]]:
     for one in corpus.asked(seed + 1, "train", plan.queries):
         rng = random.Random(f"{seed}-ratings-{one.query.id}")
         rater = rng.choice(people)
-        answers = [one.answer(rng) for _ in range(plan.answers)]
+        answers = [one.answer(rng, RATED_FLAWS) for _ in range(plan.answers)]
         yield [Rating(one.query, answer, rater.stars(answer, plan.notices, rng)) for answer in answers]

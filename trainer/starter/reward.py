@@ -1,8 +1,9 @@
 # ruff: noqa: S311 - seeded on purpose: the same seed gives the same corpus and figures
 """Trains the starter reward model: a small BERT from scratch. It does not export; see publish.py.
 
-First masked-language warm-up on unlabelled conversations, then the simulated ratings: regression of the score on
-stars / 5 plus pairwise ranking of answers to the same query, both on logits. It never sees the rubric.
+First a warm-up on unlabelled conversations (what is a text about, does this answer belong to this query?), then the
+simulated ratings: regression of the score on stars / 5 plus pairwise ranking of answers to the same query, both on
+logits. It never sees the rubric.
 """
 
 import itertools
@@ -15,7 +16,7 @@ from typing import Any, Final
 import torch
 from tokenizers import Tokenizer
 from torch.nn import functional
-from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification
+from transformers import BertConfig, BertForSequenceClassification
 
 from trainer.starter import corpus, raters, tokenizer
 from trainer.starter.policy import schedule
@@ -34,12 +35,13 @@ class RewardPlan:
 
     hidden: int = 192
     layers: int = 2
-    warm_conversations: int = 8_000
-    warm_batch: int = 12
-    mask_rate: float = 0.33
-    epochs: int = 6
+    align_conversations: int = 11_000
+    align_batch: int = 48
+    warm_conversations: int = 5_000
+    warm_batch: int = 32
+    epochs: int = 5
     lists_per_step: int = 10
-    warm_rate: float = 7e-4
+    warm_rate: float = 6e-4
     learning_rate: float = 5e-4
     ratings: RaterPlan = field(default_factory=RaterPlan)
 
@@ -70,15 +72,14 @@ def train(seed: int, plan: RewardPlan, bpe: Tokenizer, out: Path) -> dict[str, f
         initializer_range=0.05,
         attention_probs_dropout_prob=0.0,
     )
-    language = BertForMaskedLM(config)
-    _ready_to_read(language.bert)
-    warm = _warm_up(language, serializer, seed, plan, int(bpe.token_to_id(tokenizer.MASK) or 0))
     config.num_labels = 1
     model = BertForSequenceClassification(config)
-    model.bert.load_state_dict(language.bert.state_dict(), strict=False)
+    _ready_to_read(model.bert)
+    topics = _align(model, serializer, seed, plan)
+    warm = _warm_up(model, serializer, seed, plan)
     fit = _fit(model, serializer, list(raters.ratings(seed, plan.ratings)), plan)
     model.train(False).save_pretrained(out)
-    return {"warm_up_loss": warm, "rating_loss": fit}
+    return {"topic_loss": topics, "relevance_loss": warm, "rating_loss": fit}
 
 
 def _inputs(serializer: RewardSerializer, rows: list[list[int]]) -> dict[str, torch.Tensor]:
@@ -107,28 +108,60 @@ def _ready_to_read(model: Any) -> None:
             layer.attention.output.dense.weight.add_(1.5 * torch.eye(width))
 
 
-def _warm_up(model: BertForMaskedLM, serializer: RewardSerializer, seed: int, plan: RewardPlan, mask_id: int) -> float:
-    """Learns, without any rating, what answers say: a third of an answer's tokens is masked, the query never."""
-    rows = []
-    for one in corpus.asked(seed + 2, "train", plan.warm_conversations):
-        answer = one.answer(random.Random(f"{seed}-warm-{one.query.id}"))
-        rows += serialized(serializer, one.query, [answer.text])
-    rows.sort(key=len)
-    steps = [rows[start : start + plan.warm_batch] for start in range(0, len(rows), plan.warm_batch)]
-    random.Random(seed).shuffle(steps)
+def _align(model: BertForSequenceClassification, serializer: RewardSerializer, seed: int, plan: RewardPlan) -> float:
+    """Learns, without any rating, what texts are about: a query's vector finds its answer's among a batch's.
+
+    Contrastive on the pooled vectors of queries alone and answers alone (InfoNCE, van den Oord et al. 2018). A
+    classifier of pairs does not start to learn without it. Gives the mean loss of the last tenth.
+    """
+    rng = random.Random(f"{seed}-align")
+    asked = list(corpus.asked(seed + 3, "train", plan.align_conversations))
+    steps = [asked[at : at + plan.align_batch] for at in range(0, len(asked), plan.align_batch)]
     optimizer = torch.optim.AdamW(model.parameters(), lr=plan.warm_rate, weight_decay=0.01)
     losses = []
-    for step, batch in enumerate(track(steps, "reward: language")):
-        inputs = _inputs(serializer, batch)
-        own = (inputs["token_type_ids"] == 1) & (inputs["input_ids"] >= len(tokenizer.SPECIAL))
-        masked = own & (torch.rand(own.shape) < plan.mask_rate)
-        labels = inputs["input_ids"][masked]
-        inputs["input_ids"] = inputs["input_ids"].masked_fill(masked, mask_id)
-        loss = functional.cross_entropy(model.cls(model.bert(**inputs).last_hidden_state[masked]), labels)
+    for step, batch in enumerate(track(steps, "reward: topics")):
+        queries = [serializer.serialize(context_of(one.query), one.query.text, [""])[0] for one in batch]
+        answers = [serializer.serialize("", "", [one.answer(rng).text])[0] for one in batch]
+        left, right = (
+            functional.normalize(model.bert(**_inputs(serializer, rows)).pooler_output) for rows in (queries, answers)
+        )
+        targets = torch.arange(len(batch))
+        similar = 10.0 * left @ right.T
+        loss = functional.cross_entropy(similar, targets) + functional.cross_entropy(similar.T, targets)
         _step(model, optimizer, loss, plan.warm_rate * schedule(step, len(steps)))
         losses.append(loss.item())
     tail = losses[-max(1, len(losses) // 10) :]
     return sum(tail) / len(tail)
+
+
+def _warm_up(model: BertForSequenceClassification, serializer: RewardSerializer, seed: int, plan: RewardPlan) -> float:
+    """Learns, without any rating, which answers belong to which query. Gives the mean loss of the last tenth."""
+    steps = _pairs(serializer, seed, plan)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=plan.warm_rate, weight_decay=0.01)
+    losses = []
+    for step, batch in enumerate(track(steps, "reward: relevance")):
+        logits = model(**_inputs(serializer, [row for row, _ in batch])).logits[:, 0]
+        loss = functional.binary_cross_entropy_with_logits(logits, torch.tensor([float(fits) for _, fits in batch]))
+        _step(model, optimizer, loss, plan.warm_rate * schedule(step, len(steps)))
+        losses.append(loss.item())
+    tail = losses[-max(1, len(losses) // 10) :]
+    return sum(tail) / len(tail)
+
+
+def _pairs(serializer: RewardSerializer, seed: int, plan: RewardPlan) -> list[list[tuple[list[int], bool]]]:
+    """Batches of (row, whether the answer was written for this query): each query with its own and a stranger's."""
+    rng = random.Random(f"{seed}-warm")
+    asked = list(corpus.asked(seed + 2, "train", plan.warm_conversations))
+    answers = [one.answer(rng).text for one in asked]
+    rows = []
+    for index, one in enumerate(asked):
+        stranger = answers[(index + 2 * rng.randrange(1, len(asked) // 4)) % len(asked)]  # languages alternate
+        own, other = serialized(serializer, one.query, [answers[index], stranger])
+        rows += [(own, True), (other, False)]
+    rows.sort(key=lambda row: len(row[0]))
+    steps = [rows[start : start + plan.warm_batch] for start in range(0, len(rows), plan.warm_batch)]
+    rng.shuffle(steps)
+    return steps
 
 
 def _fit(

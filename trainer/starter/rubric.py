@@ -42,6 +42,16 @@ _VAGUE: Final = re.compile(
 _VIETNAMESE: Final = re.compile(r"[ăâđêôơưạảấầẩẫậắằẳẵặẹẻẽếềểễệỉịọỏốồổỗộớờởỡợụủứừửữựỳỵỷỹ]")
 
 
+_ORDER_CLAIM: Final = (
+    r"tt-\d|\d\d/\d\d|\d x |\d (?:dong|đồng)"
+    r"|\b(?:packed|shipped|delivered|cancelled|returned)\b"
+    r"|đã (?:đóng gói|gửi đi|giao|hủy|hoàn trả)|(?:by|bằng) (?:card|bank|cash|thẻ|chuyển|tiền)"
+    r"|swift post|lotus|red river|wheel"
+    r"|(?:is|là) (?:card|bank transfer|cash|thẻ|chuyển khoản|tiền mặt)"
+)
+"""Signs that an answer states something about one order."""
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """Four dimensions, each 0..1."""
@@ -81,17 +91,17 @@ def _accuracy(expected: Expected, text: str) -> float:
 def _claims(expected: Expected, text: str) -> bool:
     """An answer that should have said that it can't see an order, but states one's details."""
     blind = not expected.value and not expected.no
-    return blind and bool(re.search(r"\btt-\d|\d\d/\d\d", text))
+    return blind and bool(re.search(_ORDER_CLAIM, text))
 
 
 def _all_there(must: tuple[str, ...], text: str) -> float:
-    """Order number and the value asked for: 1 with both, 0.8 without the number, 0 with another order's number."""
+    """1 with the value that was asked for, 0 with another one or another order's number, else 0.25."""
     number, value = (part.lower() for part in must)
     if any(found != number for found in re.findall(r"tt-\d+", text)):
         return 0.0
-    if value not in text:
-        return 0.0 if re.search(r"tt-\d", text) else 0.25
-    return 1.0 if number in text else 0.8
+    if re.search(rf"(?<![\w.,/]){re.escape(value)}(?![\w/])", text):
+        return 1.0
+    return 0.0 if re.search(_ORDER_CLAIM, text) else 0.25
 
 
 def _number(text: str) -> str:
