@@ -20,9 +20,9 @@ import grpc
 import uuid_utils
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from ratchet.v1 import inference_pb2, inference_pb2_grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
+from ratchet.v1 import inference_pb2, inference_pb2_grpc
 from server import models
 from server.backends.fake import FakeTriton
 from server.backends.triton import TritonClient
@@ -139,7 +139,8 @@ class App:
         redis = memories.connect(self._endpoints.redis_url)
         stack.push_async_callback(redis.aclose)
         self._pool = await stack.enter_async_context(await database.connect(self._endpoints.database_url, size=8))
-        journal = Journal(self._pool)
+        writers = await stack.enter_async_context(await database.connect(self._endpoints.database_url, size=2))
+        journal = Journal(writers, lookups=self._pool)
         await journal.start()
         stack.push_async_callback(journal.stop)
         policy = await asyncio.to_thread(models.served_policy, self._deployment.policy, self._backend)
@@ -223,4 +224,5 @@ def _sample(settings: Settings) -> Turn:
         response_id=UUID(int=uuid_utils.uuid7().int),
         received_at=datetime.now(UTC),
         deadline=asyncio.get_running_loop().time() + SAMPLE_SECONDS,
+        fingerprint=b"",
     )

@@ -114,6 +114,8 @@ class ConfigurationError(RatchetError):
 class BackendError(RatchetError):
     """A model on Triton did not give what was asked; the stages decide what that means for the request."""
 
+    reason = "MODEL_FAILED"
+
 
 class BackendUnavailable(BackendError, Unavailable):
     """Triton or the model can't be reached."""
@@ -122,9 +124,13 @@ class BackendUnavailable(BackendError, Unavailable):
 class BackendTimeout(BackendError):
     """The model did not answer within the time it was given."""
 
+    reason = "DEADLINE_EXCEEDED"
+
 
 class BackendBusy(BackendError):
     """The model's queue is full."""
+
+    reason = "OVERLOADED"
 
 
 class BackendRefused(BackendError):

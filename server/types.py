@@ -28,6 +28,7 @@ class DegradationReason(StrEnum):
     CANDIDATES_MISSING = "candidates_missing"
     SCORING_UNAVAILABLE = "scoring_unavailable"
     SEED_NOT_HONORED = "seed_not_honored"
+    SCORING_TRUNCATED = "scoring_truncated"
     MEMORY_NOT_UPDATED = "memory_not_updated"
 
 
@@ -41,7 +42,10 @@ class Degradation:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A validated request on its way. `deadline` is in seconds of the event loop's clock."""
+    """A validated request on its way. `deadline` is in seconds of the event loop's clock.
+
+    `fingerprint` is the SHA-256 of the request as it was sent, without its id: a repeated id must ask the same.
+    """
 
     tenant_id: str
     request_id: str
@@ -57,6 +61,7 @@ class Turn:
     response_id: UUID
     received_at: datetime
     deadline: float
+    fingerprint: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,32 +103,39 @@ class Generation:
 
 
 @dataclass(frozen=True, slots=True)
+class Score:
+    """The reward model's judgement of one response: `score` 0 to 1, `logit` before the sigmoid, and the aspects
+    (accuracy, helpfulness, clarity, safety) where the release has them. `truncated`: text was cut to fit the model."""
+
+    score: float
+    logit: float
+    aspects: tuple[float, float, float, float] | None = None
+    truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
-    """One drawn answer. `error` says why there is no text; `reward_score` is None while no model scored it."""
+    """One drawn answer. `error` says why there is no text; `score` is None while no model scored it; `seconds` is how
+    long drawing took."""
 
     index: int
     sampling: Sampling
     text: str = ""
     finish_reason: FinishReason | None = None
     output_tokens: int = 0
+    seconds: float = 0.0
     error: str = ""
-    reward_score: float | None = None
+    score: Score | None = None
 
     @property
     def drawn(self) -> bool:
         """Whether there is a text to choose."""
         return not self.error
 
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """The reward model's judgement of one response: `score` 0 to 1, `logit` before the sigmoid, and the aspects
-    (accuracy, helpfulness, clarity, safety) where the release has them."""
-
-    score: float
-    logit: float
-    aspects: tuple[float, float, float, float] | None = None
-    truncated: bool = False
+    @property
+    def reward_score(self) -> float | None:
+        """0 to 1; None when no model scored it."""
+        return self.score.score if self.score else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +164,7 @@ class Reply:
     seed_honored: bool
     created_at: datetime
     latencies: Mapping[str, float] = field(default_factory=dict)
+    total_seconds: float = 0.0
     degradations: tuple[Degradation, ...] = ()
     replayed: bool = False
 

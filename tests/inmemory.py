@@ -1,5 +1,7 @@
 """Storage in this process, held to the same contract tests as Postgres and Valkey."""
 
+from uuid import UUID
+
 from server.errors import LogRowRefused, RequestIdReused
 from server.storage.journal import Key
 from server.storage.rows import COLUMNS, LogEntry, reply_of, values
@@ -16,7 +18,7 @@ class InMemoryLog:
     async def find(self, key: Key) -> Reply | None:
         for entry in self.entries:
             if (entry.turn.tenant_id, entry.turn.request_id) == key[:2]:
-                if entry.fingerprint != key[2]:
+                if entry.turn.fingerprint != key[2]:
                     raise RequestIdReused("used before for a different request")
                 return reply_of(dict(zip(COLUMNS, values(entry), strict=True)))
         return None
@@ -25,7 +27,7 @@ class InMemoryLog:
         if self.failures:
             raise self.failures.pop(0)
         if entry.turn.request_id:
-            first = await self.find((entry.turn.tenant_id, entry.turn.request_id, entry.fingerprint))
+            first = await self.find((entry.turn.tenant_id, entry.turn.request_id, entry.turn.fingerprint))
             if first is not None:
                 return first
         if "\0" in entry.turn.query:
@@ -39,6 +41,7 @@ class InMemoryMemory:
 
     def __init__(self, turns: int = 8) -> None:
         self.sessions: dict[tuple[str, str, str], list[Exchange]] = {}
+        self.remembered: set[UUID] = set()
         self.asked: set[tuple[str, str]] = set()
         self.failures: list[Exception] = []
         self._turns = turns
@@ -51,16 +54,19 @@ class InMemoryMemory:
         self._fail()
         return tuple(self.sessions.get((tenant, user, session), ()))
 
-    async def remember(self, tenant: str, user: str, session: str, exchange: Exchange) -> None:
+    async def remember(self, tenant: str, user: str, session: str, response_id: UUID, exchange: Exchange) -> None:
         self._fail()
+        if response_id in self.remembered:
+            return
+        self.remembered.add(response_id)
         kept = [*self.sessions.get((tenant, user, session), ()), exchange][-self._turns :]
         self.sessions[tenant, user, session] = kept
 
-    async def claim_feedback_prompt(self, tenant: str, user: str) -> bool:
+    async def claim_feedback_prompt(self, tenant: str, who: str) -> bool:
         self._fail()
-        if not user:
+        if not who:
             return True
-        if (tenant, user) in self.asked:
+        if (tenant, who) in self.asked:
             return False
-        self.asked.add((tenant, user))
+        self.asked.add((tenant, who))
         return True

@@ -1,5 +1,6 @@
 """A request path without models or storage servers, for tests that plant faults."""
 
+import asyncio
 import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,8 @@ class StubPolicy:
         self.texts: Iterator[str] = iter(texts * 100)
         self.failures: list[BackendError] = []
         self.prompts: list[str] = []
+        self.delay = 0.0
+        self.cancelled = 0
 
     def window(self, max_output_tokens: int) -> tuple[int, int]:
         return 64, max_output_tokens
@@ -39,6 +42,11 @@ class StubPolicy:
         self.prompts.append(prompt)
         if self.failures:
             raise self.failures.pop(0)
+        try:
+            await asyncio.sleep(self.delay)
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
         text = next(self.texts)
         return Generation(text, FinishReason.STOP, len(text.split()))
 
@@ -51,12 +59,13 @@ class StubReward:
     def __init__(self) -> None:
         self.failures: list[BackendError] = []
         self.contexts: list[str] = []
+        self.truncated = False
 
     async def score(self, context: str, query: str, responses: Sequence[str], timeout: float) -> list[Score]:
         self.contexts.append(context)
         if self.failures:
             raise self.failures.pop(0)
-        return [Score(1 - math.exp(-len(text) / 20), float(len(text))) for text in responses]
+        return [Score(1 - math.exp(-len(text) / 20), float(len(text)), truncated=self.truncated) for text in responses]
 
 
 class Path:

@@ -9,7 +9,18 @@ from uuid import UUID
 import uuid_utils
 
 from server.storage.rows import LogEntry
-from server.types import Candidate, Choice, Exchange, FinishReason, Preset, Reply, Sampling, SelectionMethod, Turn
+from server.types import (
+    Candidate,
+    Choice,
+    Exchange,
+    FinishReason,
+    Preset,
+    Reply,
+    Sampling,
+    Score,
+    SelectionMethod,
+    Turn,
+)
 
 PRESET = Preset("temperature_0.7", 0.7, 0.9)
 
@@ -31,8 +42,10 @@ def a_turn(**changes: Any) -> Turn:
         response_id=UUID(int=uuid_utils.uuid7().int),
         received_at=datetime.now(UTC),
         deadline=asyncio.get_running_loop().time() + 10,
+        fingerprint=b"",
     )
-    return replace(turn, **changes)
+    turn = replace(turn, **changes)
+    return turn if turn.fingerprint else replace(turn, fingerprint=turn.query.encode())
 
 
 def a_candidate(index: int, text: str = "An answer.", score: float | None = 0.5, error: str = "") -> Candidate:
@@ -40,7 +53,8 @@ def a_candidate(index: int, text: str = "An answer.", score: float | None = 0.5,
     sampling = Sampling(PRESET, 11 + index, 64)
     if error:
         return Candidate(index, sampling, error=error)
-    return Candidate(index, sampling, text, FinishReason.STOP, 3, reward_score=score)
+    judged = Score(score, 0.0, (0.1, 0.2, 0.3, 0.4)) if score is not None else None
+    return Candidate(index, sampling, text, FinishReason.STOP, 3, 0.25, score=judged)
 
 
 def an_entry(turn: Turn, *, text: str = "An answer.", score: float | None = 0.5) -> LogEntry:
@@ -60,5 +74,6 @@ def an_entry(turn: Turn, *, text: str = "An answer.", score: float | None = 0.5)
         seed_honored=False,
         created_at=datetime.now(UTC),
         latencies={"candidates": 0.25},
+        total_seconds=0.5,
     )
     return LogEntry(turn, (Exchange("Xin chào", "Chào bạn!"),), reply)

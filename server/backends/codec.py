@@ -20,7 +20,15 @@ from triton_models.serializer import Encoded
 
 _CONTROL_CHARACTERS = dict.fromkeys([*range(9), 11, 12, *range(14, 32), 127], "\N{REPLACEMENT CHARACTER}")
 """What no text of ours may hold: the API refuses it in requests, Postgres refuses U+0000, terminals obey ESC."""
-_DTYPES: Mapping[str, Any] = {"FP32": np.float32, "INT64": np.int64, "UINT32": np.uint32}
+ROUNDING = 1e-3
+"""How far past 0 and 1 half precision may put a score; it is clipped."""
+_DTYPES: Mapping[str, Any] = {
+    "FP16": np.float16,
+    "FP32": np.float32,
+    "FP64": np.float64,
+    "INT64": np.int64,
+    "UINT32": np.uint32,
+}
 
 
 def reward_request(model: str, rows: Encoded) -> Any:
@@ -33,17 +41,29 @@ def reward_request(model: str, rows: Encoded) -> Any:
     return request
 
 
-def reward_output(response: Any) -> RewardOutput:
-    """The scores in a ModelInferResponse. Raises BackendRefused when it lacks them."""
+def reward_output(response: Any, count: int) -> RewardOutput:
+    """The scores of `count` rows in a ModelInferResponse. Raises BackendRefused when they are not usable scores."""
     tensors = _tensors(response)
     try:
-        score, logit = tensors[contract.SCORE].reshape(-1), tensors[contract.LOGIT].reshape(-1)
-    except KeyError as error:
-        raise BackendRefused(
-            f"The model {response.model_name} gives no tensor {error}: it is no reward model."
-        ) from None
-    aspects = tensors.get(contract.ASPECTS)
-    return RewardOutput(score, logit, aspects.reshape(-1, 4) if aspects is not None else None)
+        score, logit = _floats(tensors[contract.SCORE], count), _floats(tensors[contract.LOGIT], count)
+        if (np.abs(score - 0.5) > 0.5 + ROUNDING).any():
+            raise ValueError("a score is not between 0 and 1")
+        judged = None
+        if (aspects := tensors.get(contract.ASPECTS)) is not None:
+            judged = _floats(aspects, count * len(contract.ASPECT_NAMES)).reshape(count, -1)
+    except (KeyError, ValueError) as error:
+        raise BackendRefused(f"The model {response.model_name} gives no usable scores: {error}.") from None
+    return RewardOutput(score.clip(0, 1), logit, judged)
+
+
+def _floats(tensor: NDArray[Any], count: int) -> NDArray[np.float32]:
+    """FP32 [count]. Raises ValueError for another size, and for what is not a finite number."""
+    flat = tensor.reshape(-1).astype(np.float32)
+    if flat.size != count:
+        raise ValueError(f"{flat.size} values where {count} were asked for")
+    if not np.isfinite(flat).all():
+        raise ValueError("a value is not a finite number")
+    return flat
 
 
 def policy_request(model: str, prompt: str, sampling: Sampling) -> Any:

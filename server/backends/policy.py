@@ -1,8 +1,10 @@
 """A policy release as the request path sees it: its chat template, its window, and the backend that draws."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +37,12 @@ class ServedPolicy:
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._special = {name: _token_text(config.get(name)) for name in ("bos_token", "eos_token")}
-        self._template = _compile(str(config.get("chat_template", "")), directory)
         self._stop = tuple(release.serializer.get("stop", ()))
         added = self._tokenizer.get_added_tokens_decoder().values()
-        self._marks = tuple(sorted((t.content for t in added if t.special and t.content), key=len, reverse=True))
+        marks = sorted((t.content for t in added if t.special and t.content), key=len, reverse=True)
+        self._marks = re.compile("|".join(map(re.escape, marks)) or "(?!)")
+        self._template = _compile(str(config.get("chat_template", "")), directory)
+        self._takes_system = self._probe(directory)
 
     @property
     def seeded(self) -> bool:
@@ -54,11 +58,16 @@ class ServedPolicy:
     def render(self, messages: Sequence[Message]) -> str:
         """The prompt for `messages`, ready for the answer. Raises BackendRefused when the template refuses them.
 
-        Marks of the template that a text spells are taken out: nobody can forge a turn.
+        Special tokens that a text spells become a space: nobody can forge a turn. Where the template has no system
+        role, the system's message leads the first user's.
         """
-        clean = [{"role": m["role"], "content": self._defuse(m["content"])} for m in messages]
+        clean = [{"role": m["role"], "content": self._marks.sub(" ", m["content"])} for m in messages]
+        if not self._takes_system:
+            clean = _without_system(clean)
         try:
-            return self._template.render(messages=clean, add_generation_prompt=True, **self._special)
+            return self._template.render(
+                messages=clean, add_generation_prompt=True, tools=None, documents=None, **self._special
+            )
         except TemplateError as error:
             raise BackendRefused(f"The chat template of {self.release.id} refuses the conversation: {error}") from error
 
@@ -67,21 +76,40 @@ class ServedPolicy:
         return len(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def tail(self, text: str, tokens: int) -> str:
-        """The end of `text` that fits in `tokens`, at a token's border."""
+        """The end of `text` that fits in `tokens`, at a character's border; shorter than a text that does not fit."""
         offsets = self._tokenizer.encode(text, add_special_tokens=False).offsets
         if len(offsets) <= tokens:
             return text
-        return text[offsets[len(offsets) - tokens][0] :] if tokens > 0 else ""
+        first = len(offsets) - max(tokens, 0)
+        # Byte-level tokens of one character share its offset: go on to the next character.
+        while first < len(offsets) and offsets[first][0] <= offsets[first - 1][0]:
+            first += 1
+        return text[offsets[first][0] :] if first < len(offsets) else ""
 
     async def generate(self, prompt: str, sampling: Sampling, timeout: float) -> Generation:
         """One candidate; see `PolicyBackend.generate`."""
         return await self._backend.generate(self.release.id, prompt, replace(sampling, stop=self._stop), timeout)
 
-    def _defuse(self, text: str) -> str:
-        while any(mark in text for mark in self._marks):
-            for mark in self._marks:
-                text = text.replace(mark, "")
-        return text
+    def _probe(self, directory: Path) -> bool:
+        """Whether the template takes a system message; raises ConfigurationError when it refuses any conversation."""
+        turns = [{"role": role, "content": "Hello"} for role in ("system", "user", "assistant", "user")]
+        for first, takes_system in ((0, True), (1, False)):
+            try:
+                self._template.render(
+                    messages=turns[first:], add_generation_prompt=True, tools=None, documents=None, **self._special
+                )
+            except TemplateError as error:
+                refusal = error
+            else:
+                return takes_system
+        raise ConfigurationError(f"The chat template of {directory} refuses a plain conversation: {refusal}.")
+
+
+def _without_system(messages: list[dict[str, str]]) -> list[dict[str, str]]:
+    if not messages or messages[0]["role"] != "system":
+        return messages
+    first, rest = messages[1], messages[2:]
+    return [{"role": first["role"], "content": f"{messages[0]['content']}\n\n{first['content']}"}, *rest]
 
 
 def _compile(source: str, directory: Path) -> Template:
@@ -90,6 +118,7 @@ def _compile(source: str, directory: Path) -> Template:
         raise ConfigurationError(f"{directory} has no chat template: export the model again.")
     environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
     environment.globals["raise_exception"] = _raise
+    environment.globals["strftime_now"] = lambda form: datetime.now().astimezone().strftime(form)
     try:
         return environment.from_string(source)
     except TemplateError as error:

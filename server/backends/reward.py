@@ -6,6 +6,7 @@ from concurrent.futures import Executor
 from pathlib import Path
 
 from server.backends.inference import RewardBackend, RewardOutput
+from server.errors import BackendTimeout
 from server.types import Score
 from triton_models.contract import BUCKETS
 from triton_models.manifest import Release
@@ -21,10 +22,14 @@ class ServedReward:
         self._serializer = RewardSerializer.load(directory, release.serializer)
 
     async def score(self, context: str, query: str, responses: Sequence[str], timeout: float) -> list[Score]:
-        """One score a response. Raises what `RewardBackend.score` raises."""
+        """One score a response, tokenised and scored within `timeout` seconds. Raises what `RewardBackend` raises."""
         loop = asyncio.get_running_loop()
-        rows, full = await loop.run_in_executor(self._threads, self._encode, context, query, responses)
-        output = await self._backend.score(self.release.id, rows, timeout)
+        try:
+            async with asyncio.timeout(timeout):
+                rows, full = await loop.run_in_executor(self._threads, self._encode, context, query, responses)
+                output = await self._backend.score(self.release.id, rows, timeout)
+        except TimeoutError as error:
+            raise BackendTimeout(f"The model {self.release.id} did not answer in time.") from error
         return [_score(output, index, truncated) for index, truncated in enumerate(full)]
 
     def _encode(self, context: str, query: str, responses: Sequence[str]) -> tuple[Encoded, list[bool]]:

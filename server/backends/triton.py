@@ -19,6 +19,7 @@ from triton_models.serializer import Encoded
 _OPTIONS = [
     ("grpc.max_receive_message_length", 64 << 20),
     ("grpc.max_send_message_length", 64 << 20),
+    ("grpc.enable_http_proxy", 0),
     # A Triton that restarts is back in seconds: do not back off for minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2000),
@@ -57,7 +58,7 @@ class TritonClient:
     async def score(self, model: str, rows: Encoded, timeout: float) -> RewardOutput:
         """See `RewardBackend.score`."""
         response = await self._call(model, self.stub.ModelInfer, codec.reward_request(model, rows), timeout)
-        return codec.reward_output(response)
+        return codec.reward_output(response, len(rows.input_ids))
 
     async def load(self, model: str, timeout: float) -> None:
         """See `ModelControl.load`."""

@@ -21,9 +21,14 @@ CREATE TABLE conversation_logs (
     seed                  bigint      NOT NULL,
     seed_honored          boolean     NOT NULL,
     latencies             jsonb       NOT NULL,  -- seconds by stage
+    total_seconds         float8      NOT NULL,
     degradations          jsonb       NOT NULL,  -- [{"reason", "detail"}]
+    transaction_id        xid8        NOT NULL DEFAULT pg_current_xact_id(),
     PRIMARY KEY (tenant_id, response_id)
 ) PARTITION BY RANGE (response_id);
+
+-- Who follows the log reads what lies below pg_snapshot_xmin(pg_current_snapshot()): commits land out of order.
+CREATE INDEX conversation_logs_by_transaction ON conversation_logs (transaction_id);
 
 CREATE TABLE conversation_logs_default PARTITION OF conversation_logs DEFAULT;
 
@@ -35,5 +40,8 @@ CREATE TABLE request_keys (
     request_id  text  NOT NULL,
     response_id uuid  NOT NULL,
     fingerprint bytea NOT NULL,  -- SHA-256 of what was asked
+    created_at  timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (tenant_id, request_id)
 );
+
+CREATE INDEX request_keys_by_response ON request_keys (response_id);

@@ -5,7 +5,6 @@ from typing import Any, Protocol
 
 from ratchet.v1 import inference_pb2 as pb
 from ratchet.v1 import inference_pb2_grpc
-
 from server.errors import BackendBusy, BackendError, BackendTimeout, DeadlineExceeded, Overloaded, RewardUnavailable
 from server.rpc.messages import Defaults, response_of, response_score_of, turn_of
 from server.rpc.validation import require_valid

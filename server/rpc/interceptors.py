@@ -26,6 +26,7 @@ Context = Any
 Handler = Any
 """grpc.RpcMethodHandler, likewise."""
 _GUARDED = ("/ratchet.v1.", "/inference.")
+"""Methods that are ours to answer."""
 
 
 @dataclass(slots=True)
@@ -76,13 +77,13 @@ class Guard(grpc.aio.ServerInterceptor):
         if method in self._wrapped:
             return self._wrapped[method]
         handler = await continuation(handler_call_details)
-        if handler is not None:
-            self._wrapped[method] = self._wrap(method, handler)
-            return self._wrapped[method]
-        return handler
+        if handler is None or not method.startswith(_GUARDED):  # health and reflection are grpc's own
+            return handler
+        self._wrapped[method] = self._wrap(method, handler)
+        return self._wrapped[method]
 
     def _wrap(self, method: str, handler: Any) -> Handler:
-        admission = self._admission if method.startswith(_GUARDED) else None
+        admission = self._admission
         watch = _Watch.of(method, handler)
         serializers = {
             "request_deserializer": _tolerant(handler.request_deserializer),
@@ -144,7 +145,7 @@ class _Watch:
         self._seconds.observe(time.perf_counter() - began)
 
 
-def _unary(behaviour: Any, admission: Admission | None, watch: _Watch) -> Any:
+def _unary(behaviour: Any, admission: Admission, watch: _Watch) -> Any:
     async def call(request: Any, context: Context) -> Any:
         began, code = watch.start(), grpc.StatusCode.CANCELLED
         try:
@@ -163,7 +164,7 @@ def _unary(behaviour: Any, admission: Admission | None, watch: _Watch) -> Any:
     return call
 
 
-def _streaming(behaviour: Any, admission: Admission | None, watch: _Watch) -> Any:
+def _streaming(behaviour: Any, admission: Admission, watch: _Watch) -> Any:
     async def call(request: Any, context: Context) -> AsyncIterator[Any]:
         began, code = watch.start(), grpc.StatusCode.CANCELLED
         try:
@@ -182,10 +183,7 @@ def _streaming(behaviour: Any, admission: Admission | None, watch: _Watch) -> An
 
 
 @contextmanager
-def _admitted(admission: Admission | None) -> Iterator[None]:
-    if admission is None:
-        yield
-        return
+def _admitted(admission: Admission) -> Iterator[None]:
     admission.enter()
     try:
         yield
@@ -211,6 +209,8 @@ def _answer(error: Exception, context: Context) -> tuple[grpc.StatusCode, str, t
     if isinstance(error, RatchetError):
         found = status.to_status(error)
         return status.code_of(error), found.message, status.trailers(found)
+    if isinstance(error, NotImplementedError):  # what generated servicers raise for methods that we do not offer
+        return grpc.StatusCode.UNIMPLEMENTED, "This method is not offered.", ()
     incident = uuid.uuid4()
     log.error("incident %s", incident, exc_info=error)
     found = status.to_incident(incident)

@@ -3,6 +3,7 @@
 from __future__ import annotations  # enum value types exist for type checkers only
 
 import asyncio
+import hashlib
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,8 +13,8 @@ from uuid import UUID
 import uuid_utils
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
-from ratchet.v1 import inference_pb2 as pb
 
+from ratchet.v1 import inference_pb2 as pb
 from server.types import (
     Candidate,
     DegradationReason,
@@ -65,7 +66,16 @@ def turn_of(request: pb.GenerateRequest, time_remaining: float | None, defaults:
         response_id=UUID(int=uuid_utils.uuid7().int),
         received_at=datetime.now(UTC),
         deadline=asyncio.get_running_loop().time() + seconds,
+        fingerprint=fingerprint(request),
     )
+
+
+def fingerprint(request: pb.GenerateRequest) -> bytes:
+    """SHA-256 of the request as it was sent, without its id: defaults that change later don't change it."""
+    asked = pb.GenerateRequest()
+    asked.CopyFrom(request)
+    asked.request_id = ""
+    return hashlib.sha256(asked.SerializeToString(deterministic=True)).digest()
 
 
 def response_of(reply: Reply) -> pb.GenerateResponse:
@@ -87,6 +97,7 @@ def response_of(reply: Reply) -> pb.GenerateResponse:
         seed=reply.seed,
         create_time=created,
         replayed=reply.replayed,
+        total_latency=_duration(reply.total_seconds),
     )
     for stage, seconds in reply.latencies.items():
         response.latencies.add(stage=stage, duration=_duration(seconds))
@@ -97,13 +108,16 @@ def response_of(reply: Reply) -> pb.GenerateResponse:
 
 def response_score_of(score: Score) -> pb.ResponseScore:
     """One response's score."""
-    found = pb.ResponseScore(score=score.score, logit=score.logit, truncated=score.truncated)
-    if score.aspects is not None:
-        accuracy, helpfulness, clarity, safety = score.aspects
-        found.aspects.CopyFrom(
-            pb.AspectScores(accuracy=accuracy, helpfulness=helpfulness, clarity=clarity, safety=safety)
-        )
-    return found
+    return pb.ResponseScore(
+        score=score.score, logit=score.logit, truncated=score.truncated, aspects=_aspects(score.aspects)
+    )
+
+
+def _aspects(aspects: tuple[float, float, float, float] | None) -> pb.AspectScores | None:
+    if aspects is None:
+        return None
+    accuracy, helpfulness, clarity, safety = aspects
+    return pb.AspectScores(accuracy=accuracy, helpfulness=helpfulness, clarity=clarity, safety=safety)
 
 
 def _candidate(candidate: Candidate, reply: Reply) -> pb.Candidate:
@@ -125,6 +139,9 @@ def _candidate(candidate: Candidate, reply: Reply) -> pb.Candidate:
         finish_reason=_FINISH[candidate.finish_reason],
         output_tokens=candidate.output_tokens,
         error=candidate.error,
+        latency=_duration(candidate.seconds),
+        reward_logit=candidate.score.logit if candidate.score else None,
+        aspects=_aspects(candidate.score.aspects) if candidate.score else None,
     )
 
 

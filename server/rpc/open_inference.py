@@ -16,6 +16,8 @@ from server.errors import ModelNotFound
 
 Context = Any  # grpc.aio.ServicerContext, whose stubs are generic and whose class is not
 ALIAS = "reward"
+_PASSED_ON = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNIMPLEMENTED)
+"""The caller's own mistakes: Triton's words help a KServe client most."""
 
 
 class OpenInferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]  # tritonclient is untyped
@@ -93,6 +95,6 @@ class OpenInferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # ty
         try:
             return await method(request, timeout=context.time_remaining() or 30.0)
         except grpc.aio.AioRpcError as error:
-            if error.code() is grpc.StatusCode.INVALID_ARGUMENT:  # Triton's own words help a KServe client most
+            if error.code() in _PASSED_ON:
                 await context.abort(error.code(), error.details() or "")
             raise translate(self._champion(), error) from error

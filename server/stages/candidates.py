@@ -2,11 +2,15 @@
 
 import asyncio
 import hashlib
+import logging
+import time
 from collections.abc import Sequence
 from typing import Protocol
 
 from server.errors import BackendBusy, BackendError, BackendTimeout, DeadlineExceeded, Overloaded, PolicyUnavailable
 from server.types import Candidate, Degradation, DegradationReason, Generation, Preset, Sampling
+
+log = logging.getLogger(__name__)
 
 PRESETS = (
     Preset("temperature_0.7", temperature=0.7, top_p=0.9),
@@ -52,6 +56,7 @@ async def draw(prompt: str, plans: Sequence[Sampling], policy: Policy, budget: f
 
 
 async def _one(index: int, prompt: str, plan: Sampling, policy: Policy, budget: float) -> Candidate | BackendError:
+    began = time.perf_counter()
     try:
         async with asyncio.timeout(budget):
             found = await policy.generate(prompt, plan, budget)
@@ -59,10 +64,13 @@ async def _one(index: int, prompt: str, plan: Sampling, policy: Policy, budget: 
         return BackendTimeout(f"No text within {budget:.1f} s.")
     except BackendError as error:
         return error
+    except Exception:
+        log.exception("drawing candidate %d failed", index)
+        return BackendError("A defect in drawing this candidate; the server's log has it.")
     text = found.text.strip()
     if not text:
         return BackendError("The policy model gave an empty text.")
-    return Candidate(index, plan, text, found.finish_reason, found.output_tokens)
+    return Candidate(index, plan, text, found.finish_reason, found.output_tokens, time.perf_counter() - began)
 
 
 def missing(candidates: Sequence[Candidate]) -> tuple[Degradation, ...]:

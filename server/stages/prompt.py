@@ -43,13 +43,16 @@ def compose(query: str, context: str, exchanges: Sequence[Exchange], policy: Win
 
     Raises QueryTooLong when the query alone does not fit.
     """
+    if (alone := policy.count(query)) > limit:  # before anything is rendered: a long query is the cheapest attack
+        raise QueryTooLong(alone, limit)
     kept, given = list(exchanges), context[-limit * _CHARACTERS_PER_TOKEN :]
     text, tokens = _measure(query, given, kept, policy)
     while tokens > limit and kept:
         kept.pop(0)
         text, tokens = _measure(query, given, kept, policy)
     while tokens > limit and given:
-        given = policy.tail(given, policy.count(given) - (tokens - limit))
+        shorter = policy.tail(given, policy.count(given) - (tokens - limit))
+        given = shorter if len(shorter) < len(given) else given[1:]
         text, tokens = _measure(query, given, kept, policy)
     if tokens > limit:
         raise QueryTooLong(tokens, limit)

@@ -1,6 +1,6 @@
 """Stage 4: the reward model's score of each candidate."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -28,4 +28,11 @@ async def score(
     except BackendError as error:
         detail = f"No candidate was scored: {error}"
         return tuple(candidates), (Degradation(DegradationReason.SCORING_UNAVAILABLE, detail),)
-    return tuple(replace(c, reward_score=scores[c.text].score) if c.drawn else c for c in candidates), ()
+    return tuple(replace(c, score=scores[c.text]) if c.drawn else c for c in candidates), _cut(scores.values())
+
+
+def _cut(scores: Iterable[Score]) -> tuple[Degradation, ...]:
+    if not any(score.truncated for score in scores):
+        return ()
+    detail = "The reward model saw only a part: context, query or a response was cut to fit its window."
+    return (Degradation(DegradationReason.SCORING_TRUNCATED, detail),)

@@ -1,6 +1,5 @@
 """What a row of `conversation_logs` holds, and the reply that can be made again from it."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from server.types import (
     Preset,
     Reply,
     Sampling,
+    Score,
     SelectionMethod,
     Turn,
 )
@@ -28,11 +28,6 @@ class LogEntry:
     turn: Turn
     exchanges: tuple[Exchange, ...]
     reply: Reply
-
-    @property
-    def fingerprint(self) -> bytes:
-        """SHA-256 of what was asked; a repeated `request_id` must ask the same."""
-        return fingerprint(self.turn)
 
 
 COLUMNS: Mapping[str, str] = {
@@ -56,17 +51,10 @@ COLUMNS: Mapping[str, str] = {
     "seed": "bigint",
     "seed_honored": "bool",
     "latencies": "jsonb",
+    "total_seconds": "float8",
     "degradations": "jsonb",
 }
 """The columns of `conversation_logs` in the order of `values`, with their types."""
-
-
-def fingerprint(turn: Turn) -> bytes:
-    """SHA-256 over the parts of a request that decide its answer."""
-    seed = turn.seed if turn.seed_given else None
-    asked = [turn.user_id, turn.session_id, turn.query, turn.context, turn.candidate_count, seed]
-    text = json.dumps([*asked, turn.selection_method, turn.max_output_tokens], ensure_ascii=False)
-    return hashlib.sha256(text.encode()).digest()
 
 
 def values(entry: LogEntry) -> tuple[Any, ...]:
@@ -94,12 +82,16 @@ def values(entry: LogEntry) -> tuple[Any, ...]:
         reply.seed,
         reply.seed_honored,
         _dump(dict(reply.latencies)),
+        reply.total_seconds,
         _dump([{"reason": d.reason.value, "detail": d.detail} for d in reply.degradations]),
     )
 
 
 def reply_of(row: Mapping[str, Any]) -> Reply:
-    """The reply that a row was made from, marked as replayed."""
+    """The reply that a row was made from, marked as replayed.
+
+    Raises KeyError, TypeError or ValueError for a row that a newer version wrote in words of its own.
+    """
     objects = json.loads(row["all_candidates"])
     return Reply(
         response_id=row["response_id"],
@@ -119,6 +111,7 @@ def reply_of(row: Mapping[str, Any]) -> Reply:
         seed_honored=row["seed_honored"],
         created_at=row["timestamp"],
         latencies=json.loads(row["latencies"]),
+        total_seconds=row["total_seconds"],
         degradations=tuple(
             Degradation(DegradationReason(d["reason"]), d["detail"]) for d in json.loads(row["degradations"])
         ),
@@ -132,6 +125,9 @@ def _candidate_object(candidate: Candidate, choice: Choice) -> dict[str, Any]:
         "index": candidate.index,
         "text": candidate.text,
         "reward_score": candidate.reward_score,
+        "reward_logit": candidate.score.logit if candidate.score else None,
+        "aspects": candidate.score.aspects if candidate.score else None,
+        "truncated": candidate.score.truncated if candidate.score else False,
         "selected": candidate.index == choice.index,
         "selection_probability": choice.probabilities[candidate.index],
         "preset": preset.name,
@@ -142,6 +138,7 @@ def _candidate_object(candidate: Candidate, choice: Choice) -> dict[str, Any]:
         "max_tokens": candidate.sampling.max_tokens,
         "finish_reason": candidate.finish_reason,
         "output_tokens": candidate.output_tokens,
+        "seconds": candidate.seconds,
         "error": candidate.error,
     }
 
@@ -154,9 +151,16 @@ def _candidate(o: Mapping[str, Any]) -> Candidate:
         text=o["text"],
         finish_reason=FinishReason(o["finish_reason"]) if o["finish_reason"] else None,
         output_tokens=o["output_tokens"],
+        seconds=o["seconds"],
         error=o["error"],
-        reward_score=o["reward_score"],
+        score=_score(o),
     )
+
+
+def _score(o: Mapping[str, Any]) -> Score | None:
+    if o["reward_score"] is None:
+        return None
+    return Score(o["reward_score"], o["reward_logit"], tuple(o["aspects"]) if o["aspects"] else None, o["truncated"])
 
 
 def _dump(value: object) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -43,7 +44,7 @@ async def test_a_row_gives_its_reply_again(log: Log) -> None:
         a_turn(request_id="again-1", query="Đơn hàng 🎉 \u202e אבג"), text='A "quoted" answer, with \\ and \t.'
     )
     assert await log.append(entry) == entry.reply
-    found = await log.find(("default", "again-1", entry.fingerprint))
+    found = await log.find(("default", "again-1", entry.turn.fingerprint))
     assert found is not None
     assert found.replayed
     for name in (
@@ -88,20 +89,27 @@ async def test_an_unknown_request_id_has_no_reply(log: Log) -> None:
 async def test_an_unscored_reply_stays_unscored(log: Log) -> None:
     entry = an_entry(a_turn(request_id="unscored-1"), score=None)
     await log.append(entry)
-    found = await log.find(("default", "unscored-1", entry.fingerprint))
+    found = await log.find(("default", "unscored-1", entry.turn.fingerprint))
     assert found is not None
     assert found.reward_score is None
 
 
 async def test_a_session_keeps_its_newest_exchanges_in_order(remembering: Memory) -> None:
     for number in range(5):
-        await remembering.remember("t", "u", "s", Exchange(f"q{number}", f"Trả lời {number} 🎉"))
+        await remembering.remember("t", "u", "s", uuid4(), Exchange(f"q{number}", f"Trả lời {number} 🎉"))
     assert [e.query for e in await remembering.recall("t", "u", "s")] == ["q2", "q3", "q4"]
     assert (await remembering.recall("t", "u", "s"))[0].response == "Trả lời 2 🎉"
 
 
+async def test_an_exchange_is_remembered_once_however_often_it_is_tried(remembering: Memory) -> None:
+    response_id = uuid4()
+    tries = (remembering.remember("t", "u", "once", response_id, Exchange("q", "r")) for _ in range(10))
+    await asyncio.gather(*tries)
+    assert await remembering.recall("t", "u", "once") == (Exchange("q", "r"),)
+
+
 async def test_no_other_tenant_user_or_session_reads_it(remembering: Memory) -> None:
-    await remembering.remember("t", "u", "s", Exchange("mine", "yours"))
+    await remembering.remember("t", "u", "s", uuid4(), Exchange("mine", "yours"))
     for key in (("t2", "u", "s"), ("t", "u2", "s"), ("t", "u", "s2"), ("t", "u:1.s", ""), ("t", "", "u:s")):
         assert await remembering.recall(*key) == ()
 

@@ -4,8 +4,15 @@ import asyncio
 
 import pytest
 
-from server.errors import BackendBusy, BackendError, BackendTimeout, BackendUnavailable
-from server.errors import DeadlineExceeded, Overloaded, PolicyUnavailable
+from server.errors import (
+    BackendBusy,
+    BackendError,
+    BackendTimeout,
+    BackendUnavailable,
+    DeadlineExceeded,
+    Overloaded,
+    PolicyUnavailable,
+)
 from server.stages.candidates import PRESETS, derive_seed, draw, missing, plan
 from server.types import DegradationReason, FinishReason, Generation, Sampling
 
@@ -69,7 +76,9 @@ async def test_an_empty_text_is_no_candidate() -> None:
         ([BackendUnavailable("away"), BackendTimeout("slow")], PolicyUnavailable),
     ],
 )
-async def test_without_any_candidate_the_error_says_whose_turn_it_is(script: list[BackendError], expected: type) -> None:
+async def test_without_any_candidate_the_error_says_whose_turn_it_is(
+    script: list[BackendError], expected: type
+) -> None:
     with pytest.raises(expected):
         await draw("p", plan(2, 1, 8), Scripted(*script), 1)
 

@@ -19,7 +19,7 @@ async def test_the_best_of_n_answers_and_everything_is_logged() -> None:
     assert reply.generation_method == "top_k_50"
     assert reply.candidates_count == 3
     assert reply.reward_score == max(c.reward_score or 0 for c in reply.candidates)
-    assert list(reply.latencies) == ["context", "prompt", "candidates", "scoring", "selection", "log"]
+    assert list(reply.latencies) == ["context", "prompt", "candidates", "scoring", "selection", "log", "memory"]
     assert reply.degradations == ()
     (entry,) = path.log.entries
     assert entry.reply.response == reply.response
@@ -93,6 +93,24 @@ async def test_a_repeated_request_id_gets_the_first_reply() -> None:
     assert again.response == first.response
     assert [c.text for c in again.candidates] == [c.text for c in first.candidates]
     assert len(path.log.entries) == 1
+
+
+async def test_a_replayed_exchange_is_remembered_once() -> None:
+    path = Path()
+    path.memory.failures = [MemoryUnavailable("away")] * 3
+    await path.pipeline.answer(a_turn(request_id="r1", query="first"))
+    assert path.memory.sessions == {}
+    path.memory.failures = []
+    for _ in range(2):
+        await path.pipeline.answer(a_turn(request_id="r1", query="first"))
+    assert [e.query for e in path.memory.sessions["default", "ann", "s1"]] == ["first"]
+
+
+async def test_what_the_reward_model_could_not_see_is_told() -> None:
+    path = Path()
+    path.reward.truncated = True
+    reply = await path.pipeline.answer(a_turn())
+    assert [d.reason for d in reply.degradations] == [Reason.SCORING_TRUNCATED]
 
 
 async def test_a_request_id_of_another_question_is_refused() -> None:

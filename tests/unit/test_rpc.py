@@ -1,5 +1,6 @@
 """The gRPC edge over a loopback server with stubs behind it: what each kind of request is answered."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -14,7 +15,7 @@ from ratchet.v1 import inference_pb2 as pb
 from server.errors import BackendBusy, BackendRefused, BackendTimeout, BackendUnavailable, LogUnavailable
 from server.rpc.inference import InferenceService
 from server.rpc.interceptors import Admission, Guard
-from server.rpc.messages import Defaults
+from server.rpc.messages import Defaults, fingerprint
 from tests.path import Path
 
 METHOD = "/ratchet.v1.InferenceService/Generate"
@@ -47,7 +48,11 @@ class Refusal:
         status = rpc_status.from_call(error)  # type: ignore[arg-type]
         self.reason, self.fields, self.retry_after = "", [], 0.0
         for detail in status.details if status else []:
-            info, bad, retry = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
+            info, bad, retry = (
+                error_details_pb2.ErrorInfo(),
+                error_details_pb2.BadRequest(),
+                error_details_pb2.RetryInfo(),
+            )
             if detail.Unpack(info):
                 self.reason, self.domain = info.reason, info.domain
             if detail.Unpack(bad):
@@ -108,7 +113,9 @@ async def test_bytes_that_are_no_message_are_the_callers_mistake(edge: Edge, dat
     assert refusal.reason == "MALFORMED_MESSAGE"
 
 
-@pytest.mark.parametrize("query", ["Đơn hàng của tôi đâu rồi?", "👩‍👩‍👧‍👦 🎉?", "أين طلبي؟ \u202eabc", "a\tb\r\nc", "e\u0301"])
+@pytest.mark.parametrize(
+    "query", ["Đơn hàng của tôi đâu rồi?", "👩‍👩‍👧‍👦 🎉?", "أين طلبي؟ \u202eabc", "a\tb\r\nc", "e\u0301"]
+)
 async def test_every_script_is_answered(edge: Edge, query: str) -> None:
     reply = await edge.stub.Generate(pb.GenerateRequest(query=query))
     assert reply.response
@@ -142,7 +149,7 @@ async def test_an_unscored_reply_has_no_score(edge: Edge) -> None:
 async def test_a_query_that_fills_the_window_is_refused_with_numbers(edge: Edge) -> None:
     refusal = await refused(edge.stub.Generate(pb.GenerateRequest(query="w " * 100)))
     assert (refusal.reason, refusal.fields) == ("QUERY_TOO_LONG", ["query"])
-    assert "101 tokens" in refusal.text
+    assert "100 tokens" in refusal.text
     assert "64" in refusal.text
 
 
@@ -191,6 +198,29 @@ async def test_a_draining_server_takes_no_more(edge: Edge) -> None:
 async def test_a_deadline_in_the_past_is_answered_at_once(edge: Edge) -> None:
     refusal = await refused(edge.stub.Generate(pb.GenerateRequest(query="q"), timeout=-1))
     assert refusal.code is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+async def test_a_deadline_that_passes_cancels_every_candidate(edge: Edge) -> None:
+    edge.path.policy.delay = 30
+    refusal = await refused(edge.stub.Generate(pb.GenerateRequest(query="q", candidate_count=3), timeout=0.2))
+    assert refusal.code is grpc.StatusCode.DEADLINE_EXCEEDED
+    for _ in range(50):
+        if edge.path.policy.cancelled == 3 and not edge.admission.in_flight:
+            break
+        await asyncio.sleep(0.02)
+    assert (edge.path.policy.cancelled, edge.admission.in_flight) == (3, 0)
+    assert edge.path.log.entries == []
+
+
+async def test_an_honest_retry_asks_the_same_whatever_the_defaults_are(edge: Edge) -> None:
+    request = pb.GenerateRequest(query="q", request_id="r1")
+    assert fingerprint(request) == fingerprint(pb.GenerateRequest(query="q", request_id="r2"))
+    assert fingerprint(request) != fingerprint(pb.GenerateRequest(query="q", candidate_count=3))
+    first, again = [await edge.stub.Generate(request) for _ in range(2)]
+    assert (again.response_id, again.replayed) == (first.response_id, True)
+    assert list(again.candidates) == list(first.candidates)
+    refusal = await refused(edge.stub.Generate(pb.GenerateRequest(query="other", request_id="r1")))
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.ALREADY_EXISTS, "REQUEST_ID_REUSED")
 
 
 async def test_an_unknown_method_is_unimplemented(edge: Edge) -> None:

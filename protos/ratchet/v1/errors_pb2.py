@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17ratchet/v1/errors.proto\x12\nratchet.v1*\xdb\x03\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x45RROR_REASON_INVALID_FIELD\x10\x01\x12\"\n\x1e\x45RROR_REASON_MALFORMED_MESSAGE\x10\x02\x12\x1f\n\x1b\x45RROR_REASON_QUERY_TOO_LONG\x10\x03\x12\"\n\x1e\x45RROR_REASON_REQUEST_ID_REUSED\x10\x04\x12\x1b\n\x17\x45RROR_REASON_OVERLOADED\x10\x05\x12\"\n\x1e\x45RROR_REASON_DEADLINE_EXCEEDED\x10\x06\x12#\n\x1f\x45RROR_REASON_POLICY_UNAVAILABLE\x10\x07\x12#\n\x1f\x45RROR_REASON_REWARD_UNAVAILABLE\x10\x08\x12 \n\x1c\x45RROR_REASON_LOG_UNAVAILABLE\x10\t\x12\x19\n\x15\x45RROR_REASON_DRAINING\x10\n\x12 \n\x1c\x45RROR_REASON_LOG_ROW_REFUSED\x10\x0b\x12\x19\n\x15\x45RROR_REASON_INTERNAL\x10\x0c\x12 \n\x1c\x45RROR_REASON_MODEL_NOT_FOUND\x10\rb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17ratchet/v1/errors.proto\x12\nratchet.v1*\xfa\x03\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x45RROR_REASON_INVALID_FIELD\x10\x01\x12\"\n\x1e\x45RROR_REASON_MALFORMED_MESSAGE\x10\x02\x12\x1f\n\x1b\x45RROR_REASON_QUERY_TOO_LONG\x10\x03\x12\"\n\x1e\x45RROR_REASON_REQUEST_ID_REUSED\x10\x04\x12\x1b\n\x17\x45RROR_REASON_OVERLOADED\x10\x05\x12\"\n\x1e\x45RROR_REASON_DEADLINE_EXCEEDED\x10\x06\x12#\n\x1f\x45RROR_REASON_POLICY_UNAVAILABLE\x10\x07\x12#\n\x1f\x45RROR_REASON_REWARD_UNAVAILABLE\x10\x08\x12 \n\x1c\x45RROR_REASON_LOG_UNAVAILABLE\x10\t\x12\x19\n\x15\x45RROR_REASON_DRAINING\x10\n\x12 \n\x1c\x45RROR_REASON_LOG_ROW_REFUSED\x10\x0b\x12\x19\n\x15\x45RROR_REASON_INTERNAL\x10\x0c\x12 \n\x1c\x45RROR_REASON_MODEL_NOT_FOUND\x10\r\x12\x1d\n\x19\x45RROR_REASON_MODEL_FAILED\x10\x0e\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,5 +32,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ratchet.v1.errors_pb2', _gl
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ERRORREASON']._serialized_start=40
-  _globals['_ERRORREASON']._serialized_end=515
+  _globals['_ERRORREASON']._serialized_end=546
 # @@protoc_insertion_point(module_scope)

@@ -54,6 +54,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A defect in Ratchet. INTERNAL; the log of the server has the trace under the metadata {"incident": "..."}."""
     ERROR_REASON_MODEL_NOT_FOUND: _ErrorReason.ValueType  # 13
     """The named model is unknown to the Open Inference endpoint. NOT_FOUND."""
+    ERROR_REASON_MODEL_FAILED: _ErrorReason.ValueType  # 14
+    """A model on Triton refused its input or failed on it. FAILED_PRECONDITION."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Each error of Ratchet carries a google.rpc.ErrorInfo whose `domain` is "ratchet.v1" and whose `reason` is the name of
@@ -92,4 +94,6 @@ ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 12
 """A defect in Ratchet. INTERNAL; the log of the server has the trace under the metadata {"incident": "..."}."""
 ERROR_REASON_MODEL_NOT_FOUND: ErrorReason.ValueType  # 13
 """The named model is unknown to the Open Inference endpoint. NOT_FOUND."""
+ERROR_REASON_MODEL_FAILED: ErrorReason.ValueType  # 14
+"""A model on Triton refused its input or failed on it. FAILED_PRECONDITION."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -85,6 +85,8 @@ class _DegradationReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Deg
     """The seed given with the request cannot be honored by the policy backend."""
     DEGRADATION_REASON_MEMORY_NOT_UPDATED: _DegradationReason.ValueType  # 6
     """The conversation memory could not be updated with this reply."""
+    DEGRADATION_REASON_SCORING_TRUNCATED: _DegradationReason.ValueType  # 7
+    """The reward model saw only a part: context, query or a response was cut to fit its window."""
 
 class DegradationReason(_DegradationReason, metaclass=_DegradationReasonEnumTypeWrapper):
     """Ways in which a reply can fall short of the usual path."""
@@ -103,6 +105,8 @@ DEGRADATION_REASON_SEED_NOT_HONORED: DegradationReason.ValueType  # 5
 """The seed given with the request cannot be honored by the policy backend."""
 DEGRADATION_REASON_MEMORY_NOT_UPDATED: DegradationReason.ValueType  # 6
 """The conversation memory could not be updated with this reply."""
+DEGRADATION_REASON_SCORING_TRUNCATED: DegradationReason.ValueType  # 7
+"""The reward model saw only a part: context, query or a response was cut to fit its window."""
 Global___DegradationReason: _TypeAlias = DegradationReason  # noqa: Y015
 
 @_typing.final
@@ -127,7 +131,9 @@ class GenerateRequest(_message.Message):
     session_id: _builtins.str
     """The conversation that this query continues: its recent turns become part of the prompt. Empty: no memory."""
     query: _builtins.str
-    """The question, at most 64 KiB; it must fit the policy model's window."""
+    """The question, at most 64 KiB; it must fit the policy model's window. Special tokens of the policy's chat template
+    that a text spells are replaced by a space before the model sees it.
+    """
     context: _builtins.str
     """What the caller knows and the answer should rest on, at most 1 MiB. Cut from its beginning when it does not fit
     the model's window; the reply then says so.
@@ -194,6 +200,7 @@ class GenerateResponse(_message.Message):
     DEGRADATIONS_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     REPLAYED_FIELD_NUMBER: _builtins.int
+    TOTAL_LATENCY_FIELD_NUMBER: _builtins.int
     response: _builtins.str
     """The chosen answer."""
     reward_score: _builtins.float
@@ -234,6 +241,10 @@ class GenerateResponse(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When the reply was made."""
 
+    @_builtins.property
+    def total_latency(self) -> _duration_pb2.Duration:
+        """From the request's arrival to this reply."""
+
     def __init__(
         self,
         *,
@@ -253,10 +264,11 @@ class GenerateResponse(_message.Message):
         degradations: _abc.Iterable[Global___Degradation] | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         replayed: _builtins.bool = ...,
+        total_latency: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_reward_score", b"_reward_score", "create_time", b"create_time", "reward_score", b"reward_score"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_reward_score", b"_reward_score", "create_time", b"create_time", "reward_score", b"reward_score", "total_latency", b"total_latency"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_reward_score", b"_reward_score", "candidates", b"candidates", "candidates_count", b"candidates_count", "create_time", b"create_time", "degradations", b"degradations", "feedback_prompt", b"feedback_prompt", "generation_method", b"generation_method", "latencies", b"latencies", "policy_release", b"policy_release", "replayed", b"replayed", "response", b"response", "response_id", b"response_id", "reward_release", b"reward_release", "reward_score", b"reward_score", "seed", b"seed", "selection_method", b"selection_method", "selection_probability", b"selection_probability"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_reward_score", b"_reward_score", "candidates", b"candidates", "candidates_count", b"candidates_count", "create_time", b"create_time", "degradations", b"degradations", "feedback_prompt", b"feedback_prompt", "generation_method", b"generation_method", "latencies", b"latencies", "policy_release", b"policy_release", "replayed", b"replayed", "response", b"response", "response_id", b"response_id", "reward_release", b"reward_release", "reward_score", b"reward_score", "seed", b"seed", "selection_method", b"selection_method", "selection_probability", b"selection_probability", "total_latency", b"total_latency"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__reward_score: _TypeAlias = _typing.Literal["reward_score"]  # noqa: Y015
     _WhichOneofArgType__reward_score: _TypeAlias = _typing.Literal["_reward_score", b"_reward_score"]  # noqa: Y015
@@ -279,6 +291,9 @@ class Candidate(_message.Message):
     FINISH_REASON_FIELD_NUMBER: _builtins.int
     OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    LATENCY_FIELD_NUMBER: _builtins.int
+    REWARD_LOGIT_FIELD_NUMBER: _builtins.int
+    ASPECTS_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     """Position in the order drawn, from 0."""
     text: _builtins.str
@@ -295,9 +310,19 @@ class Candidate(_message.Message):
     """Length of the text in the policy model's tokens."""
     error: _builtins.str
     """Why there is no text, in a sentence; empty when there is."""
+    reward_logit: _builtins.float
+    """Before the sigmoid. Unset when the candidate was not scored."""
     @_builtins.property
     def sampling(self) -> Global___Sampling:
         """How it was sampled."""
+
+    @_builtins.property
+    def latency(self) -> _duration_pb2.Duration:
+        """How long drawing it took."""
+
+    @_builtins.property
+    def aspects(self) -> Global___AspectScores:
+        """Judged aspects, where the reward release has them."""
 
     def __init__(
         self,
@@ -311,13 +336,25 @@ class Candidate(_message.Message):
         finish_reason: Global___FinishReason.ValueType = ...,
         output_tokens: _builtins.int = ...,
         error: _builtins.str = ...,
+        latency: _duration_pb2.Duration | None = ...,
+        reward_logit: _builtins.float | None = ...,
+        aspects: Global___AspectScores | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_reward_score", b"_reward_score", "reward_score", b"reward_score", "sampling", b"sampling"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_aspects", b"_aspects", "_reward_logit", b"_reward_logit", "_reward_score", b"_reward_score", "aspects", b"aspects", "latency", b"latency", "reward_logit", b"reward_logit", "reward_score", b"reward_score", "sampling", b"sampling"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_reward_score", b"_reward_score", "error", b"error", "finish_reason", b"finish_reason", "index", b"index", "output_tokens", b"output_tokens", "reward_score", b"reward_score", "sampling", b"sampling", "selected", b"selected", "selection_probability", b"selection_probability", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_aspects", b"_aspects", "_reward_logit", b"_reward_logit", "_reward_score", b"_reward_score", "aspects", b"aspects", "error", b"error", "finish_reason", b"finish_reason", "index", b"index", "latency", b"latency", "output_tokens", b"output_tokens", "reward_logit", b"reward_logit", "reward_score", b"reward_score", "sampling", b"sampling", "selected", b"selected", "selection_probability", b"selection_probability", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__aspects: _TypeAlias = _typing.Literal["aspects"]  # noqa: Y015
+    _WhichOneofArgType__aspects: _TypeAlias = _typing.Literal["_aspects", b"_aspects"]  # noqa: Y015
+    _WhichOneofReturnType__reward_logit: _TypeAlias = _typing.Literal["reward_logit"]  # noqa: Y015
+    _WhichOneofArgType__reward_logit: _TypeAlias = _typing.Literal["_reward_logit", b"_reward_logit"]  # noqa: Y015
     _WhichOneofReturnType__reward_score: _TypeAlias = _typing.Literal["reward_score"]  # noqa: Y015
     _WhichOneofArgType__reward_score: _TypeAlias = _typing.Literal["_reward_score", b"_reward_score"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__aspects) -> _WhichOneofReturnType__aspects | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__reward_logit) -> _WhichOneofReturnType__reward_logit | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__reward_score) -> _WhichOneofReturnType__reward_score | None: ...
 
 Global___Candidate: _TypeAlias = Candidate  # noqa: Y015
@@ -373,7 +410,7 @@ class StageLatency(_message.Message):
     STAGE_FIELD_NUMBER: _builtins.int
     DURATION_FIELD_NUMBER: _builtins.int
     stage: _builtins.str
-    """"context", "prompt", "candidates", "scoring", "selection" or "log"."""
+    """"lookup" (of a request id), "context", "prompt", "candidates", "scoring", "selection", "log" or "memory"."""
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration:
         """Wall-clock time."""
