@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from ratchet.v1 import inference_pb2 as pb
-from ratchet.v1 import inference_pb2_grpc
 from tritonclient.grpc import service_pb2_grpc
 
 from benchmarks import load, noop, ratchets, texts
 from benchmarks.load import Load
+from ratchet.v1 import inference_pb2 as pb
+from ratchet.v1 import inference_pb2_grpc
 from server.backends import codec
 from triton_models.manifest import read
 from triton_models.serializer import RewardSerializer

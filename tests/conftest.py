@@ -10,10 +10,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import asyncpg
+import hypothesis
 import pytest
 
 from server.embedded import EmbeddedSettings, Endpoints, Stack
 from server.storage import database, partitions
+
+# Machines are shared: a slow example is no failure.
+hypothesis.settings.register_profile("shared", deadline=None)
+hypothesis.settings.load_profile("shared")
 
 
 @dataclass(frozen=True)
