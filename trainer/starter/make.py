@@ -37,8 +37,10 @@ QUICK = Plan(
     vocabulary=1024,
     tokenizer_conversations=300,
     evaluation_queries=40,
-    policy=PolicyPlan(conversations=200, hidden=32, layers=1),
-    reward=RewardPlan(hidden=32, layers=1, warm_conversations=64, epochs=1, ratings=RaterPlan(queries=20)),
+    policy=PolicyPlan(rounds=(200,), hidden=32, layers=1),
+    reward=RewardPlan(
+        hidden=32, layers=1, align_conversations=96, warm_conversations=64, epochs=1, ratings=RaterPlan(queries=20)
+    ),
 )
 """Seconds instead of minutes: it shows that every step runs, its models are useless."""
 

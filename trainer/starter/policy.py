@@ -21,10 +21,12 @@ from trainer.starter.query import Query
 
 @dataclass(frozen=True, slots=True)
 class PolicyPlan:
-    """Sizes of the policy and its training; `tokens_per_step` counts padding. Each round draws new conversations."""
+    """Sizes of the policy and its training; `tokens_per_step` counts padding.
 
-    rounds: int = 2
-    conversations: int = 36_000
+    `rounds` are the numbers of new conversations in each pass; every pass warms up and decays anew.
+    """
+
+    rounds: tuple[int, ...] = (36_000, 36_000, 16_000)
     hidden: int = 192
     layers: int = 3
     window: int = 1024
@@ -47,10 +49,10 @@ def prompt(query: Query) -> str:
     return "".join(parts) + tokenizer.ASSISTANT
 
 
-def rows(seed: int, plan: PolicyPlan, bpe: Tokenizer) -> list[Row]:
+def rows(seed: int, count: int, bpe: Tokenizer) -> list[Row]:
     """Training conversations: each query of the train split once, with one answer of the usual mixture."""
     made = []
-    for one in corpus.asked(seed, "train", plan.conversations):
+    for one in corpus.asked(seed, "train", count):
         answer = one.answer(random.Random(f"{seed}-policy-{one.query.id}"))
         head = bpe.encode(prompt(one.query)).ids
         made.append(Row([*head, *bpe.encode(answer.text + tokenizer.END).ids], len(head)))
@@ -110,16 +112,17 @@ def train(seed: int, plan: PolicyPlan, bpe: Tokenizer, out: Path) -> float:
             pad_token_id=bpe.token_to_id(tokenizer.PAD),
         )
     )
-    losses = [loss for number in range(plan.rounds) for loss in _round(model, seed + 10 * number, plan, bpe)]
+    for number, count in enumerate(plan.rounds):
+        losses = _round(model, rows(seed + 10 * number, count, bpe), seed, plan)
     model.save_pretrained(out)
     tokenizer.save(bpe, out, tokenizer.policy_config(plan.window))
     tail = losses[-max(1, len(losses) // 10) :]
     return sum(tail) / len(tail)
 
 
-def _round(model: LlamaForCausalLM, seed: int, plan: PolicyPlan, bpe: Tokenizer) -> list[float]:
+def _round(model: LlamaForCausalLM, made: list[Row], seed: int, plan: PolicyPlan) -> list[float]:
     """One pass over new conversations, with a warm-up and a decay of its own; gives the loss of each step."""
-    steps = batches(rows(seed, plan, bpe), plan.tokens_per_step, random.Random(seed))
+    steps = batches(made, plan.tokens_per_step, random.Random(seed))
     optimizer = torch.optim.AdamW(model.parameters(), lr=plan.learning_rate, betas=(0.9, 0.98), weight_decay=0.05)
     losses = []
     for step, batch in enumerate(track(steps, "policy")):

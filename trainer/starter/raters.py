@@ -34,7 +34,7 @@ RATED_FLAWS: Final[Mapping[Flaw, float]] = {**writer.FLAW_RATES, "offtopic": 0.1
 class RaterPlan:
     """Size and quality of the rating set; `careless` is the share of raters whose stars are nearly random."""
 
-    queries: int = 2_000
+    queries: int = 4_000
     answers: int = 4
     raters: int = 12
     noise: float = 0.7

@@ -37,10 +37,10 @@ class RewardPlan:
     layers: int = 2
     align_conversations: int = 11_000
     align_batch: int = 48
-    warm_conversations: int = 5_000
+    warm_conversations: int = 12_000
     warm_batch: int = 32
     epochs: int = 5
-    lists_per_step: int = 10
+    lists_per_step: int = 12
     warm_rate: float = 6e-4
     learning_rate: float = 5e-4
     ratings: RaterPlan = field(default_factory=RaterPlan)
