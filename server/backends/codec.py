@@ -22,6 +22,7 @@ _CONTROL_CHARACTERS = dict.fromkeys([*range(9), 11, 12, *range(14, 32), 127], "\
 """What no text of ours may hold: the API refuses it in requests, Postgres refuses U+0000, terminals obey ESC."""
 ROUNDING = 1e-3
 """How far past 0 and 1 half precision may put a score; it is clipped."""
+_LARGEST = float(np.finfo(np.float32).max)
 _DTYPES: Mapping[str, Any] = {
     "FP16": np.float16,
     "FP32": np.float32,
@@ -45,25 +46,24 @@ def reward_output(response: Any, count: int) -> RewardOutput:
     """The scores of `count` rows in a ModelInferResponse. Raises BackendRefused when they are not usable scores."""
     tensors = _tensors(response)
     try:
-        score, logit = _floats(tensors[contract.SCORE], count), _floats(tensors[contract.LOGIT], count)
-        if (np.abs(score - 0.5) > 0.5 + ROUNDING).any():
-            raise ValueError("a score is not between 0 and 1")
+        score = _floats(tensors[contract.SCORE], count, -ROUNDING, 1 + ROUNDING)
+        logit = _floats(tensors[contract.LOGIT], count, -_LARGEST, _LARGEST)
         judged = None
         if (aspects := tensors.get(contract.ASPECTS)) is not None:
-            judged = _floats(aspects, count * len(contract.ASPECT_NAMES)).reshape(count, -1)
+            judged = _floats(aspects, count * len(contract.ASPECT_NAMES), -ROUNDING, 1 + ROUNDING).reshape(count, -1)
     except (KeyError, ValueError) as error:
         raise BackendRefused(f"The model {response.model_name} gives no usable scores: {error}.") from None
-    return RewardOutput(score.clip(0, 1), logit, judged)
+    return RewardOutput(score, logit, judged)
 
 
-def _floats(tensor: NDArray[Any], count: int) -> NDArray[np.float32]:
-    """FP32 [count]. Raises ValueError for another size, and for what is not a finite number."""
-    flat = tensor.reshape(-1).astype(np.float32)
+def _floats(tensor: NDArray[Any], count: int, low: float, high: float) -> NDArray[np.float32]:
+    """FP32 [count]. Raises ValueError for another size, and for what is not a number from `low` to `high`."""
+    flat = tensor.reshape(-1)
     if flat.size != count:
         raise ValueError(f"{flat.size} values where {count} were asked for")
-    if not np.isfinite(flat).all():
-        raise ValueError("a value is not a finite number")
-    return flat
+    if not (flat.min() >= low and flat.max() <= high):  # false for NaN, too
+        raise ValueError(f"a value is not a number from {low:g} to {high:g}")
+    return flat.astype(np.float32, copy=False)
 
 
 def policy_request(model: str, prompt: str, sampling: Sampling) -> Any:

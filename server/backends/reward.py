@@ -47,4 +47,4 @@ def _score(output: RewardOutput, index: int, truncated: bool) -> Score:
     if output.aspects is not None:
         accuracy, helpfulness, clarity, safety = (float(value) for value in output.aspects[index])
         aspects = (accuracy, helpfulness, clarity, safety)
-    return Score(float(output.score[index]), float(output.logit[index]), aspects, truncated)
+    return Score(min(max(float(output.score[index]), 0.0), 1.0), float(output.logit[index]), aspects, truncated)

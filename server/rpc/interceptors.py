@@ -199,6 +199,8 @@ def _require_message(request: Any) -> None:
 def _code_set(context: Context) -> grpc.StatusCode:
     """What the behaviour set as its code; OK when it set none (grpc keeps it as a number)."""
     code = context.code()
+    if not code:
+        return grpc.StatusCode.OK
     return next((known for known in grpc.StatusCode if code in (known, known.value[0])), grpc.StatusCode.OK)
 
 
