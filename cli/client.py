@@ -8,11 +8,13 @@ import click
 import grpc
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
-from ratchet.v1 import inference_pb2_grpc
 
 from cli.output import CommandFailed
+from ratchet.v1 import inference_pb2_grpc
 
-_MAX_MESSAGE = 64 << 20
+_MAX_MESSAGE = 8 << 20
+NO_PROXY = ("grpc.enable_http_proxy", 0)
+"""Ratchet listens on loopback, where no proxy of the environment leads."""
 
 
 def options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -38,7 +40,7 @@ def options(command: Callable[..., Any]) -> Callable[..., Any]:
 def inference(address: str) -> Iterator[inference_pb2_grpc.InferenceServiceStub]:
     """A stub of the server at `address`; its errors end the command with a sentence."""
     limits = [("grpc.max_receive_message_length", _MAX_MESSAGE), ("grpc.max_send_message_length", _MAX_MESSAGE)]
-    with grpc.insecure_channel(address, options=limits) as channel:
+    with grpc.insecure_channel(address, options=[*limits, NO_PROXY]) as channel:
         try:
             yield inference_pb2_grpc.InferenceServiceStub(channel)
         except grpc.RpcError as error:

@@ -1,5 +1,6 @@
 """`ratchet doctor`: what runs, versions, ports, settings, and what is wrong."""
 
+import asyncio
 import importlib.metadata
 import platform
 import sys
@@ -29,16 +30,15 @@ def command(as_json: bool) -> None:
 
 def findings() -> dict[str, Any]:
     """Everything that the command shows."""
+    from server import probes
     from server import settings as configuration
-    from server.embedded import EmbeddedSettings, preflight, status
+    from server.embedded import preflight, status
 
     settings = configuration.load()
-    embedded = EmbeddedSettings(
-        settings.home, settings.triton_env, settings.database_url, settings.redis_url, settings.triton_url
-    )
     running = status.read(settings.home)
     pid, parts = running or (None, [])
-    checks = [*preflight.run(embedded)] if running is None else []
+    checks = preflight.run(settings.embedded()) if running is None else []
+    checks += asyncio.run(probes.run(settings))
     return {
         "versions": {"python": platform.python_version(), **_versions()},
         "pid": pid,
@@ -58,7 +58,9 @@ def _health(address: str) -> dict[str, str]:
     import grpc
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-    with grpc.insecure_channel(address) as channel:
+    from cli.client import NO_PROXY
+
+    with grpc.insecure_channel(address, options=[NO_PROXY]) as channel:
         try:
             answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=2)
         except grpc.RpcError:
@@ -96,7 +98,7 @@ def _releases(*sources: str) -> list[dict[str, Any]]:
 
 def _shown(value: object) -> str | int | float | None:
     """A setting as shown: URLs without their passwords."""
-    from server.storage.database import redact
+    from server.redaction import redact
 
     if value is None or isinstance(value, int | float):
         return value

@@ -1,4 +1,4 @@
-"""What `ratchet serve` prints while it starts, runs and stops."""
+"""What `ratchet serve` prints while it starts, runs and stops. Serving goes on when nobody reads it any more."""
 
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
@@ -40,21 +40,25 @@ class PeoplePrinter:
     def __enter__(self) -> Self:
         """Starts the spinner, where there is a terminal to show it."""
         if output.stderr.is_terminal:
-            self._status.start()
+            with output.whoever_listens():
+                self._status.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Stops the spinner."""
-        self._status.stop()
+        with output.whoever_listens():
+            self._status.stop()
 
+    @output.whoever_listens()
     def event(self, line: str) -> None:
         """Shown by the spinner while starting; printed once everything runs, or where there is no terminal."""
         self._status.update(line)
         if self._up or not output.stderr.is_terminal:
             output.stderr.print(f"[dim]{line}[/]")
 
+    @output.whoever_listens()
     def started(self, settings: "Settings", started: "Started") -> None:
         """The parts, the sample query with its candidates, and where to call."""
         from cli.reply import panel
@@ -89,10 +93,12 @@ class JsonPrinter:
     ) -> None:
         """Nothing to end."""
 
+    @output.whoever_listens()
     def event(self, line: str) -> None:
         """One line."""
         output.as_json({"event": line})
 
+    @output.whoever_listens()
     def started(self, settings: "Settings", started: "Started") -> None:
         """Addresses, parts, and the reply to the sample query."""
         from server.rpc.messages import response_of

@@ -5,7 +5,7 @@ import contextlib
 import logging
 import signal
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -13,10 +13,8 @@ from cli import models, output
 from cli.progress import JsonPrinter, PeoplePrinter, Printer
 from server import settings as configuration
 from server.embedded.settings import CHECKOUT
+from server.notice import StopNotice
 from server.settings import Settings
-
-if TYPE_CHECKING:
-    from server.launcher import Launcher
 
 
 def _flags(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -41,12 +39,12 @@ def command(as_json: bool, **given: str | None) -> None:
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     printer: Printer = JsonPrinter() if as_json else PeoplePrinter()
-    with output.failures_as_sentences(), printer:
+    with output.failures_as_sentences(), contextlib.ExitStack() as resources, printer:
         settings = configuration.load(given)
         if settings.processes > 1:
             from server import scrape
 
-            scrape.prepare(settings.home / "run" / "metrics")
+            resources.enter_context(scrape.shared(settings.home / "run" / "metrics"))
         settings = models.resolve(settings, printer.event)
         uvloop.run(_serve(settings, printer))
 
@@ -54,34 +52,15 @@ def command(as_json: bool, **given: str | None) -> None:
 async def _serve(settings: Settings, printer: Printer) -> None:
     from server.launcher import Launcher
 
-    stop = asyncio.Event()
-    launcher = Launcher(settings, printer.event)
-    starting = asyncio.ensure_future(launcher.start())
-    _handle_signals(stop, starting)
+    notice = StopNotice()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, notice.give)
+    launcher = Launcher(settings, printer.event, notice)
     try:
-        with contextlib.suppress(asyncio.CancelledError):
-            printer.started(settings, await starting)
-            await stop.wait()
+        started = await notice.interrupts(launcher.start())
+        if started is not None:
+            printer.started(settings, started)
+            await notice.given.wait()
         printer.event("stopping: calls under way are finished first; Ctrl-C again stops at once")
     finally:
-        await _stop(launcher)
-
-
-async def _stop(launcher: "Launcher") -> None:
-    """Stops in order; a second signal cancels the draining and goes on with the rest."""
-    stopping = asyncio.ensure_future(launcher.stop())
-    _handle_signals(asyncio.Event(), stopping, at_once=True)
-    try:
-        await stopping
-    except asyncio.CancelledError:
         await launcher.stop()
-
-
-def _handle_signals(stop: asyncio.Event, task: "asyncio.Future[Any]", *, at_once: bool = False) -> None:
-    def handle() -> None:
-        stop.set()
-        if at_once or not task.done():
-            task.cancel()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, handle)

@@ -6,23 +6,19 @@ Several processes share the port by SO_REUSEPORT; each is a fresh interpreter, s
 
 import asyncio
 import json
-import logging
 import socket
-import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
-from server import scrape
-from server.app import App, Deployment, deploy
-from server.embedded import ChildStatus, EmbeddedSettings, Endpoints, Stack
+from server import probes, scrape
+from server.app import STOP_SECONDS, App, Deployment, deploy
+from server.crew import Worker
+from server.embedded import ChildStatus, Endpoints, Stack
 from server.errors import ConfigurationError
+from server.notice import StopNotice
 from server.settings import Settings
 from server.types import Reply
-
-log = logging.getLogger(__name__)
-
-RESTART_DELAYS = (0.5, 1.0, 2.0, 5.0, 10.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,65 +33,56 @@ class Started:
 
 
 class Launcher:
-    """Everything under one roof. `on_event` gets one line for people at each change."""
+    """Everything under one roof, until `notice` is given. `on_event` gets one line for people at each change."""
 
-    def __init__(self, settings: Settings, on_event: Callable[[str], None]) -> None:
-        self._settings, self._on_event = settings, on_event
+    def __init__(self, settings: Settings, on_event: Callable[[str], None], notice: StopNotice) -> None:
+        self._settings, self._on_event, self._notice = settings, on_event, notice
         self._resources = AsyncExitStack()
-        self._workers: list[asyncio.Task[None]] = []
+        self._workers: list[Worker] = []
         self._app: App | None = None
 
     async def start(self) -> Started:
         """Raises a RatchetError, one sentence; call `stop` in any case."""
         settings = self._settings
         require_free(settings.listen)
-        stack = Stack(_embedded(settings), on_event=self._on_event, on_restart=self._restarted)
+        stack = Stack(settings.embedded(), on_event=self._on_event, on_restart=self._restarted)
         endpoints = await stack.start()
         self._resources.push_async_callback(stack.stop)
+        await self._warn_without_redis(endpoints.redis_url)
         deployment = await deploy(settings, endpoints)
         self._on_event(f"loading {' and '.join(deployment.ids)}")
         self._app = App(settings, endpoints, deployment, shared_port=settings.processes > 1)
-        self._resources.push_async_callback(self._app.stop)
         reply = await self._app.start()
         metrics = scrape.serve(settings.metrics, self._resources)
-        self._start_workers(endpoints, deployment)
+        self._start_workers(endpoints, deployment, self._app.port)
         host = settings.listen.rpartition(":")[0]
         return Started(reply, endpoints, stack.status(), f"{host}:{self._app.port}", metrics)
 
     async def stop(self) -> None:
-        """Ends all in reverse order."""
-        for worker in self._workers:
-            worker.cancel()
-        await asyncio.gather(*self._workers, return_exceptions=True)
+        """Ends all processes side by side, then what they share, at once when a second notice comes."""
+        self._notice.given.set()
+        apps = [self._app.stop(self._notice.urgent)] if self._app else []
+        outcomes = await asyncio.gather(*apps, *(worker.ended() for worker in self._workers), return_exceptions=True)
         await self._resources.aclose()
+        for outcome in outcomes:
+            if outcome is not None:
+                raise outcome
+
+    async def _warn_without_redis(self, url: str) -> None:
+        try:
+            await probes.redis(url)
+        except probes.Unreachable as error:
+            self._on_event(f"serving without conversation memory until Redis is back: {error}")
 
     async def _restarted(self, name: str) -> None:
         if name == "triton" and self._app is not None:
             await self._app.load_models()
 
-    def _start_workers(self, endpoints: Endpoints, deployment: Deployment) -> None:
+    def _start_workers(self, endpoints: Endpoints, deployment: Deployment, port: int) -> None:
+        job = json.dumps(_job(self._settings, port, endpoints, deployment))
+        seconds = self._settings.lame_duck + self._settings.drain + STOP_SECONDS
         for number in range(1, self._settings.processes):
-            job = json.dumps(_job(self._settings, self._app.port if self._app else 0, endpoints, deployment))
-            self._workers.append(asyncio.create_task(self._keep_worker(number, job)))
-
-    async def _keep_worker(self, number: int, job: str) -> None:
-        """Runs one further server process, again when it ends, until cancelled; then it drains."""
-        for attempt in range(sys.maxsize):
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "server.worker", stdin=asyncio.subprocess.PIPE, start_new_session=True
-            )
-            assert process.stdin is not None
-            process.stdin.write(job.encode() + b"\n")  # stdin stays open: its end tells the worker that we are gone
-            try:
-                await process.wait()
-            except asyncio.CancelledError:
-                process.stdin.close()
-                await process.wait()
-                raise
-            scrape.forget(process.pid)
-            delay = RESTART_DELAYS[min(attempt, len(RESTART_DELAYS) - 1)]
-            self._on_event(f"server process {number} ended with {process.returncode}; starting it again in {delay} s")
-            await asyncio.sleep(delay)
+            self._workers.append(Worker(f"server process {number}", job, seconds, self._notice, self._on_event))
 
 
 def require_free(address: str) -> None:
@@ -112,11 +99,6 @@ def require_free(address: str) -> None:
             raise ConfigurationError(
                 f"{address} can't be listened on ({error.strerror}): stop what uses it, or pass --listen HOST:PORT."
             ) from error
-
-
-def _embedded(settings: Settings) -> EmbeddedSettings:
-    triton = settings.triton_url or ("none, the backend is the fake" if settings.backend == "fake" else None)
-    return EmbeddedSettings(settings.home, settings.triton_env, settings.database_url, settings.redis_url, triton)
 
 
 def _job(settings: Settings, port: int, endpoints: Endpoints, deployment: Deployment) -> dict[str, object]:

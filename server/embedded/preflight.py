@@ -46,7 +46,7 @@ def run(settings: EmbeddedSettings) -> list[Check]:
         checks.append(_check("postgres", lambda: _postgres(layout)))
     if not settings.redis_url:
         checks.append(_check("valkey", lambda: str(find_binary())))
-    if not settings.triton_url:
+    if settings.triton and not settings.triton_url:
         checks.append(_check("triton", lambda: _triton(settings.triton_env)))
         checks.append(_check("shared memory", _shared_memory))
     return checks

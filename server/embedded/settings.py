@@ -21,19 +21,23 @@ class EmbeddedSettings:
 
     home: Path = field(default_factory=default_home)
     triton_env: Path = CHECKOUT / ".venv-triton"
-    database_url: str | None = None
-    redis_url: str | None = None
-    triton_url: str | None = None
+    database_url: str | None = field(default=None, repr=False)  # URLs carry passwords
+    redis_url: str | None = field(default=None, repr=False)
+    triton_url: str | None = field(default=None, repr=False)
+    triton: bool = True
+    """Whether a Triton is wanted at all: the fake backend needs none, only the model repository."""
     start_timeout: float = 60.0
     """Seconds that each part may take to become ready."""
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
-    """How to reach the three parts. `triton_url` is host:port of gRPC; the last two are None for an external Triton."""
+    """How to reach the parts. `triton_url` is host:port of gRPC, "" without any; `triton_http_url` is the embedded
+    one's; `model_repository` is None for an external Triton, whose repository is not ours to know.
+    """
 
-    database_url: str = field(repr=False)  # it carries a password
-    redis_url: str
+    database_url: str = field(repr=False)  # URLs carry passwords
+    redis_url: str = field(repr=False)
     triton_url: str
     triton_http_url: str | None
     model_repository: Path | None

@@ -4,6 +4,7 @@ Each is left out when its URL is given. It does not migrate the database, load m
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 
@@ -17,6 +18,9 @@ from server.embedded.postgres import Postgres
 from server.embedded.settings import EmbeddedSettings, Endpoints
 from server.embedded.triton import Triton
 from server.embedded.valkey import Valkey
+from server.redaction import redact
+
+log = logging.getLogger(__name__)
 
 
 class Stack:
@@ -40,15 +44,17 @@ class Stack:
         self._guard = Guard(self._layout)
         self._postgres = None if settings.database_url else Postgres(self._layout)
         self._valkey = None if settings.redis_url else Valkey(self._layout)
-        self._triton = None if settings.triton_url else Triton(self._layout, settings.triton_env)
+        wanted = settings.triton and not settings.triton_url
+        self._triton = Triton(self._layout, settings.triton_env) if wanted else None
         services = (self._postgres, self._valkey, self._triton)
         self._children = [self._child(service) for service in services if service is not None]
 
     async def start(self) -> Endpoints:
         """Raises an EmbeddedError, one sentence; nothing is left running then."""
         try:
-            if self._children:
+            if self._children or not self._settings.triton_url:  # the model repository is in the home
                 await asyncio.to_thread(self._take_home)
+            if self._children:
                 await self._guard.start()
             async with asyncio.TaskGroup() as starting:
                 for child in self._children:
@@ -78,7 +84,7 @@ class Stack:
             "valkey": self._settings.redis_url,
             "triton": self._settings.triton_url,
         }
-        external = [ChildStatus(name, "external", _without_password(url)) for name, url in urls.items() if url]
+        external = [ChildStatus(name, "external", redact(url)) for name, url in urls.items() if url]
         return [*(child.status() for child in self._children), *external]
 
     async def __aenter__(self) -> Endpoints:
@@ -94,7 +100,8 @@ class Stack:
         return Child(service, log, self._guard, self._changed, self._restarted)
 
     def _take_home(self) -> None:
-        machine.require_supported()
+        if self._children:
+            machine.require_supported()
         self._layout.make()
         self._lock = HomeLock(self._layout.lock)
         require_space(self._layout.home)
@@ -107,14 +114,25 @@ class Stack:
             redis_url=self._valkey.url if self._valkey else settings.redis_url or "",
             triton_url=triton.address if triton else settings.triton_url or "",
             triton_http_url=triton.http_address if triton else None,
-            model_repository=self._layout.models if triton else None,
+            model_repository=None if settings.triton_url else self._layout.models,
         )
 
     async def _changed(self, what: str) -> None:
-        async with self._writing:  # the parts start side by side and share the file
-            await asyncio.to_thread(status.write, self._layout, self.status())
-        if self._on_event is not None:
+        """Tells the world; a full disk or a reader that left must not end the supervision that calls this."""
+        try:
+            async with self._writing:  # the parts start side by side and share the file
+                await asyncio.to_thread(status.write, self._layout, self.status())
+        except OSError as error:
+            log.warning("the state of the parts could not be written: %s", error)
+        self._tell(what)
+
+    def _tell(self, what: str) -> None:
+        if self._on_event is None:
+            return
+        try:
             self._on_event(what)
+        except OSError as error:
+            log.warning("nobody could be told that %s: %s", what, error)
 
     async def _restarted(self, name: str) -> None:
         if self._on_restart is None:
@@ -122,8 +140,7 @@ class Stack:
         try:
             await self._on_restart(name)
         except Exception as error:  # the part itself is back; its supervision must go on
-            if self._on_event is not None:
-                self._on_event(f"{name} is back, but what followed failed: {error}")
+            self._tell(f"{name} is back, but what followed failed: {error}")
 
 
 def _first(failures: BaseExceptionGroup) -> BaseException:
@@ -132,8 +149,3 @@ def _first(failures: BaseExceptionGroup) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
-
-
-def _without_password(url: str) -> str:
-    scheme, separator, rest = url.rpartition("://")
-    return scheme + separator + rest.rpartition("@")[2]
