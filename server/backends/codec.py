@@ -58,12 +58,12 @@ def reward_output(response: Any, count: int) -> RewardOutput:
 
 def _floats(tensor: NDArray[Any], count: int, low: float, high: float) -> NDArray[np.float32]:
     """FP32 [count]. Raises ValueError for another size, and for what is not a number from `low` to `high`."""
-    flat = tensor.reshape(-1)
+    flat = tensor.reshape(-1).astype(np.float32, copy=False)
     if flat.size != count:
         raise ValueError(f"{flat.size} values where {count} were asked for")
     if not (flat.min() >= low and flat.max() <= high):  # false for NaN, too
         raise ValueError(f"a value is not a number from {low:g} to {high:g}")
-    return flat.astype(np.float32, copy=False)
+    return flat
 
 
 def policy_request(model: str, prompt: str, sampling: Sampling) -> Any:
