@@ -42,12 +42,12 @@ async def connect(url: str, *, size: int, patience: float | None = 30.0) -> asyn
         raise ConfigurationError(f"The database of DATABASE_URL does not exist: {error}; create it.") from error
     except WAIT_AND_RETRY as error:
         raise ConfigurationError(f"Postgres takes no connection for now: {error}; start again later.") from error
-    except asyncpg.PostgresError as error:
-        raise ConfigurationError(f"Postgres refuses the connection of DATABASE_URL: {error}.") from error
     except GONE as error:
         raise ConfigurationError(
             f"Postgres can't be reached by DATABASE_URL: {error or type(error).__name__}."
         ) from error
+    except asyncpg.PostgresError as error:
+        raise ConfigurationError(f"Postgres refuses the connection of DATABASE_URL: {error}.") from error
     except ValueError:  # its text quotes what it could not read, which may be the password
         raise ConfigurationError(
             "DATABASE_URL can't be read: write postgresql://USER:PASSWORD@HOST:PORT/NAME, "

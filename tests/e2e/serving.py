@@ -16,9 +16,12 @@ SECONDS = 120
 
 
 class Serving:
-    """`ratchet serve --json` from `home`. `events` are the lines it printed; `started` the one that says it serves."""
+    """`ratchet serve --json` from `home`. `events` are the lines it printed; `started` the one that says it serves.
 
-    def __init__(self, home: Path, *flags: str, **environment: str) -> None:
+    With `pipe_closed` its standard output has no reader any more once it serves.
+    """
+
+    def __init__(self, home: Path, *flags: str, pipe_closed: bool = False, **environment: str) -> None:
         command = [sys.executable, "-m", "cli.main", "serve", "--json", "--home", str(home), "--metrics", "127.0.0.1:0"]
         if "RATCHET_LISTEN" not in environment and not any(flag.startswith("--listen") for flag in flags):
             command += ["--listen", "127.0.0.1:0"]
@@ -32,13 +35,20 @@ class Serving:
         )
         self.events: list[dict[str, Any]] = []
         self._lines: queue.Queue[str] = queue.Queue()
+        self._pipe_closed = pipe_closed
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
+        if pipe_closed:
+            assert self.started
+            self._reader.join(SECONDS)
 
     def _read(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self._lines.put(line)
+            if self._pipe_closed and "serving" in json.loads(line):
+                self.process.stdout.close()
+                return
         self._lines.put("")
 
     @property
@@ -51,6 +61,12 @@ class Serving:
             self.events.append(json.loads(line))
             if "serving" in self.events[-1]:
                 return self.events[-1]
+
+    def rest(self) -> list[dict[str, Any]]:
+        """What it printed that `started` has not read, once it ended."""
+        self.process.wait(SECONDS)
+        self._reader.join(SECONDS)
+        return [json.loads(line) for line in iter(self._lines.get, "")]
 
     def errors(self) -> str:
         """What it wrote to standard error, once it ended."""
@@ -79,9 +95,9 @@ class Serving:
 
 
 @contextlib.contextmanager
-def serving(home: Path, *flags: str, **environment: str) -> Iterator[Serving]:
+def serving(home: Path, *flags: str, pipe_closed: bool = False, **environment: str) -> Iterator[Serving]:
     """A Ratchet that is ended in any case."""
-    found = Serving(home, *flags, **environment)
+    found = Serving(home, *flags, pipe_closed=pipe_closed, **environment)
     try:
         yield found
     finally:

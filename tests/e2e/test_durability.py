@@ -9,9 +9,10 @@ import asyncpg
 import grpc
 import psutil
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
 from ratchet.v1 import inference_pb2 as pb
 from ratchet.v1 import inference_pb2_grpc
-
 from server.embedded import EmbeddedSettings, Stack
 from tests.conftest import new_home
 from tests.e2e.serving import Serving, serving
@@ -98,8 +99,8 @@ async def answers_again(stub: inference_pb2_grpc.InferenceServiceStub, seconds: 
     return False
 
 
-def test_a_signal_lets_calls_under_way_finish() -> None:
-    with serving(new_home()) as ratchet:
+def test_a_signal_shows_in_the_health_and_lets_calls_under_way_finish() -> None:
+    with serving(new_home(), "--lame-duck=2") as ratchet:
         address = ratchet.started["serving"]
 
         async def stop_under_load() -> list[object]:
@@ -109,8 +110,19 @@ def test_a_signal_lets_calls_under_way_finish() -> None:
                 tasks = [asyncio.ensure_future(call) for call in calls]
                 await asyncio.sleep(0.3)
                 ratchet.process.send_signal(signal.SIGTERM)
+                await not_serving(channel)
+                with pytest.raises(grpc.aio.AioRpcError, match="stopping"):
+                    await stub.Generate(pb.GenerateRequest(query="Too late"), timeout=5)
                 return await asyncio.gather(*tasks, return_exceptions=True)
 
         outcomes = asyncio.run(stop_under_load())
         assert [outcome for outcome in outcomes if isinstance(outcome, Exception)] == []
         assert ratchet.process.wait(60) == 0
+
+
+async def not_serving(channel: grpc.aio.Channel) -> None:
+    """Returns once the health says NOT_SERVING; fails when it never does."""
+    stub = health_pb2_grpc.HealthStub(channel)
+    async with asyncio.timeout(2):
+        while (await stub.Check(health_pb2.HealthCheckRequest())).status != health_pb2.HealthCheckResponse.NOT_SERVING:
+            await asyncio.sleep(0.02)

@@ -1,6 +1,11 @@
 """Real servers instead of the embedded ones: what has a URL is not started."""
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import grpc
 import psutil
@@ -29,6 +34,56 @@ def test_three_urls_and_nothing_is_started(stack: RunningStack, home: Path) -> N
         assert secret not in str(ratchet.events)
 
 
+def test_a_redis_that_is_away_is_told_and_costs_only_memory(stack: RunningStack, home: Path) -> None:
+    environment = {"DATABASE_URL": stack.endpoints.database_url, "REDIS_URL": "redis://:hidden@127.0.0.1:1/0"}
+    with serving(home, "--backend=fake", **environment) as ratchet:
+        with grpc.insecure_channel(ratchet.started["serving"]) as channel:
+            stub = inference_pb2_grpc.InferenceServiceStub(channel)
+            reply = stub.Generate(pb.GenerateRequest(query="Hello", session_id="s"), timeout=30)
+        assert reply.response
+        assert pb.DEGRADATION_REASON_MEMORY_UNAVAILABLE in [each.reason for each in reply.degradations]
+        assert any("without conversation memory" in event.get("event", "") for event in ratchet.events)
+        assert "hidden" not in str(ratchet.events)
+
+
+def doctor(home: Path, **environment: str) -> tuple[int, dict[str, Any]]:
+    """Exit status, and the checks of URLs by name."""
+    done = subprocess.run(
+        [sys.executable, "-m", "cli.main", "doctor", "--json"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "RATCHET_HOME": str(home), **environment},
+    )
+    assert "hidden" not in done.stdout + done.stderr
+    return done.returncode, {
+        check["name"]: check for check in json.loads(done.stdout)["checks"] if "URL" in check["name"]
+    }
+
+
+def test_doctor_asks_the_servers_behind_the_urls(stack: RunningStack, home: Path) -> None:
+    good = {
+        "DATABASE_URL": stack.endpoints.database_url,
+        "REDIS_URL": stack.endpoints.redis_url,
+        "TRITON_URL": stack.endpoints.triton_url,
+    }
+    status, checks = doctor(home, **good)
+    assert status == 0
+    assert "pgvector" in checks["DATABASE_URL"]["detail"]
+    assert "PING" in checks["REDIS_URL"]["detail"]
+    assert "Triton 2." in checks["TRITON_URL"]["detail"]
+    wrong = {
+        "DATABASE_URL": "postgresql://u:hidden@127.0.0.1:1/none",
+        "REDIS_URL": "redis://:hidden@127.0.0.1:1",
+        "TRITON_URL": "127.0.0.1:1",
+    }
+    status, checks = doctor(home, **wrong)
+    assert status == 1
+    assert [check["ok"] for check in checks.values()] == [False] * 3
+    assert all(name in check["fix"] for name, check in checks.items())
+
+
 def test_a_url_that_leads_nowhere_is_one_sentence(stack: RunningStack, home: Path) -> None:
     good = {
         "DATABASE_URL": stack.endpoints.database_url,
@@ -38,6 +93,7 @@ def test_a_url_that_leads_nowhere_is_one_sentence(stack: RunningStack, home: Pat
     }
     wrong = {
         "DATABASE_URL": ("postgresql://u:hidden@127.0.0.1:1/none", "Postgres can't be reached by DATABASE_URL"),
+        "REDIS_URL": ("foo", "REDIS_URL can't be used: it must begin with redis://"),
         "TRITON_URL": ("127.0.0.1:1", "can't be reached at Triton"),
         "RATCHET_MODEL_REPOSITORY": ("", "RATCHET_MODEL_REPOSITORY must name"),
     }

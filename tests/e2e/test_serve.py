@@ -1,5 +1,6 @@
 """Ratchet as its users meet it: one command, real parts, real calls."""
 
+import asyncio
 import json
 import socket
 import subprocess
@@ -9,14 +10,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import grpc
 import numpy as np
 import pytest
 import tritonclient.grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+
 from ratchet.v1 import inference_pb2 as pb
 from ratchet.v1 import inference_pb2_grpc
-
+from server.embedded.layout import Layout
+from server.embedded.postgres import DATABASE, ROLE
 from server.settings import STARTER
 from tests.conftest import new_home
 from tests.e2e.serving import Serving, serving
@@ -74,10 +78,47 @@ def test_a_client_with_nothing_but_reflection_generates_and_scores(address: str,
     assert found["scores"]["scores"][0]["score"] == pytest.approx(found["answer"]["reward_score"], abs=0.02)
 
 
-def test_the_session_goes_on_across_calls_and_processes(stub: inference_pb2_grpc.InferenceServiceStub) -> None:
+def test_the_session_goes_on_across_calls_and_processes(ratchet: Serving, address: str) -> None:
     for number in range(6):
-        reply = stub.Generate(pb.GenerateRequest(query=f"Question {number}?", user_id="u", session_id="s"), timeout=30)
-        assert not reply.degradations, reply.degradations
+        with own_channel(address) as channel:
+            once = inference_pb2_grpc.InferenceServiceStub(channel)
+            request = pb.GenerateRequest(query=f"Question {number}?", user_id="u", session_id="goes-on")
+            reply = once.Generate(request, timeout=30)
+            assert not reply.degradations, reply.degradations
+    remembered = [[turn["query"] for turn in json.loads(row)["turns"]] for row in asyncio.run(contexts(ratchet))]
+    assert remembered == [[f"Question {earlier}?" for earlier in range(number)] for number in range(6)]
+
+
+def own_channel(address: str) -> grpc.Channel:
+    """A connection of its own: the kernel spreads connections over the processes."""
+    return grpc.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)])
+
+
+async def contexts(ratchet: Serving) -> list[str]:
+    """The context column of the session's rows, in the order of the replies."""
+    layout = Layout.of(home_of(ratchet))
+    password = (layout.postgres / "password").read_text().strip()
+    connection = await asyncpg.connect(
+        host=str(layout.postgres_socket), user=ROLE, database=DATABASE, password=password
+    )
+    rows = await connection.fetch(
+        "SELECT context FROM conversation_logs WHERE session_id = 'goes-on' ORDER BY response_id"
+    )
+    await connection.close()
+    return [row["context"] for row in rows]
+
+
+def home_of(ratchet: Serving) -> Path:
+    return Path(str(ratchet.process.args[ratchet.process.args.index("--home") + 1]))  # type: ignore[union-attr,index,call-overload]
+
+
+def test_watching_the_health_gives_it_at_once_and_keeps_listening(address: str) -> None:
+    with grpc.insecure_channel(address) as channel:
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=2)
+        assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+        with pytest.raises(grpc.RpcError) as ended:
+            next(watch)
+        assert ended.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -126,8 +167,8 @@ def test_a_seed_that_can_not_be_honored_is_told(stub: inference_pb2_grpc.Inferen
 
 def test_a_repeated_request_id_gets_the_first_reply_from_any_process(address: str) -> None:
     replies = []
-    for _ in range(8):  # a channel of its own each time: the kernel spreads connections over the processes
-        with grpc.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+    for _ in range(8):
+        with own_channel(address) as channel:
             once = inference_pb2_grpc.InferenceServiceStub(channel)
             replies.append(once.Generate(pb.GenerateRequest(query="Hi", request_id="same-1"), timeout=30))
     assert len({reply.response_id for reply in replies}) == 1
@@ -174,7 +215,7 @@ def test_metrics_add_up_over_the_processes(ratchet: Serving, address: str) -> No
 
     before = handled()
     for _ in range(10):
-        with grpc.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+        with own_channel(address) as channel:
             inference_pb2_grpc.InferenceServiceStub(channel).Score(
                 pb.ScoreRequest(query="q", responses=["a"]), timeout=30
             )
@@ -206,7 +247,7 @@ def test_without_a_server_the_client_says_how_to_start_one() -> None:
 
 
 def test_doctor_shows_the_running_parts(ratchet: Serving, address: str) -> None:
-    home = ratchet.process.args[ratchet.process.args.index("--home") + 1]  # type: ignore[union-attr,index,call-overload]
+    home = home_of(ratchet)
     done = subprocess.run(
         [sys.executable, "-m", "cli.main", "doctor", "--json"],
         capture_output=True,
