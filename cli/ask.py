@@ -31,9 +31,8 @@ def command(
     as_json: bool,
 ) -> None:
     """Ask a running server QUERY; '-' reads it from standard input."""
-    from ratchet.v1 import inference_pb2 as pb
-
     from cli.reply import panel
+    from ratchet.v1 import inference_pb2 as pb
 
     if "-" == query == context:
         raise click.UsageError("only one of QUERY and --context can be read from standard input")

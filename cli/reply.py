@@ -1,10 +1,11 @@
 """A reply of `Generate`, drawn for a terminal. Used by `ask` and by `serve` for its sample query."""
 
-from ratchet.v1 import inference_pb2 as pb
 from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
+
+from ratchet.v1 import inference_pb2 as pb
 
 
 def panel(query: str, reply: pb.GenerateResponse) -> RenderableType:

@@ -12,9 +12,10 @@ from cli import client, output
 @client.options
 def command(query: str, responses: tuple[str, ...], context: str, address: str, timeout: float, as_json: bool) -> None:
     """Score each of RESPONSES as an answer to QUERY."""
-    from ratchet.v1 import inference_pb2 as pb
     from rich.table import Table
     from rich.text import Text
+
+    from ratchet.v1 import inference_pb2 as pb
 
     try:
         request = pb.ScoreRequest(query=query, context=context, responses=responses)

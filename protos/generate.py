@@ -1,8 +1,8 @@
 """Generates the Python stubs beside their source, or checks that the committed ones are current (`--check`).
 
 `buf/validate/validate.proto` is not kept here: the pinned protovalidate package carries its descriptor, and the stub
-that our messages import is generated from that. `ratchet.binpb` is the whole API as one self-contained descriptor set, for
-callers in other languages (`protoc --descriptor_set_in`, `buf generate protos/ratchet.binpb`).
+that our messages import is generated from that. `ratchet.binpb` is the whole API as one self-contained descriptor
+set, for callers in other languages (`protoc --descriptor_set_in`, `buf generate protos/ratchet.binpb`).
 """
 
 import argparse

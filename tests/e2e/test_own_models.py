@@ -4,9 +4,9 @@ from pathlib import Path
 
 import grpc
 import pytest
+
 from ratchet.v1 import inference_pb2 as pb
 from ratchet.v1 import inference_pb2_grpc
-
 from tests import tiny_models
 from tests.e2e.serving import serving
 
