@@ -1,6 +1,9 @@
 """What stands between the path and Triton, without Triton: chat templates, windows, tensors."""
 
+import asyncio
 import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +15,14 @@ from tritonclient.grpc import service_pb2
 
 from server.backends import codec
 from server.backends.fake import FakeTriton
+from server.backends.inference import RewardOutput
 from server.backends.policy import ServedPolicy
-from server.errors import BackendRefused, ConfigurationError
+from server.backends.reward import ServedReward
+from server.errors import BackendRefused, BackendTimeout, BackendUnavailable, ConfigurationError
 from server.settings import STARTER
 from server.stages.prompt import compose
 from triton_models.manifest import read
+from triton_models.serializer import Encoded
 
 POLICY = STARTER / "policy-000001"
 RELEASE = read(POLICY)
@@ -114,3 +120,67 @@ def test_control_characters_of_a_model_do_not_reach_anyone() -> None:
     generation = codec.generation(found)
     assert generation is not None
     assert generation.text == "a\N{REPLACEMENT CHARACTER}b\N{REPLACEMENT CHARACTER}[31mc\td\n"
+
+
+class Recording(FakeTriton):
+    """The fake, remembering how many rows each request had; `refuse` is a token id that no request may hold."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loaded = {"reward-000001"}
+        self.rows: list[int] = []
+        self.refuse = -1
+
+    async def score(self, model: str, rows: Encoded, timeout: float) -> RewardOutput:
+        self.rows.append(len(rows.input_ids))
+        if (rows.input_ids == self.refuse).any():
+            raise BackendRefused("this id is out of the vocabulary")
+        return await super().score(model, rows, timeout)
+
+
+@pytest.fixture
+def reward() -> Iterator[tuple[ServedReward, Recording]]:
+    directory, backend = STARTER / "reward-000001", Recording()
+    with ThreadPoolExecutor(1) as threads:
+        yield ServedReward(read(directory), directory, backend, threads), backend
+
+
+async def test_calls_at_once_share_requests_and_get_their_own_scores(reward: tuple[ServedReward, Recording]) -> None:
+    served, backend = reward
+    texts = [[f"Answer {i}-{j}." for j in range(1 + i % 5)] for i in range(40)]
+    together = await asyncio.gather(*(served.score("", "Why?", each, 10) for each in texts))
+    assert len(backend.rows) < 20
+    assert max(backend.rows) <= 64
+    alone = [await served.score("", "Why?", each, 10) for each in texts]
+    assert together == alone
+
+
+async def test_one_call_that_is_refused_costs_the_others_nothing(reward: tuple[ServedReward, Recording]) -> None:
+    served, backend = reward
+    bad = "\N{SNOWMAN}"
+    with_it, without = (set(served._serializer.serialize("", "q", [text])[0]) for text in (bad, "plain"))
+    backend.refuse = next(iter(with_it - without))
+    calls = [served.score("", "q", [bad if i == 3 else "plain"], 10) for i in range(8)]
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert [isinstance(outcome, BackendRefused) for outcome in outcomes] == [i == 3 for i in range(8)]
+
+
+async def test_a_call_that_is_late_or_left_does_not_hold_up_the_next(reward: tuple[ServedReward, Recording]) -> None:
+    served, backend = reward
+    backend.faults.delay = 0.3
+    left = asyncio.create_task(served.score("", "q", ["a"], 10))
+    late = asyncio.create_task(served.score("", "q", ["b"], 0.05))
+    await asyncio.sleep(0.02)
+    left.cancel()
+    with pytest.raises(BackendTimeout):
+        await late
+    backend.faults.delay = 0.0
+    assert len(await served.score("", "q", ["c", "d"], 10)) == 2
+
+
+async def test_a_backend_that_fails_is_told_to_every_caller(reward: tuple[ServedReward, Recording]) -> None:
+    served, backend = reward
+    backend.faults.score = [BackendUnavailable("away")]
+    outcomes = await asyncio.gather(*(served.score("", "q", ["a"], 5) for _ in range(6)), return_exceptions=True)
+    assert [isinstance(outcome, BackendUnavailable) for outcome in outcomes] == [True] * 6
+    assert len(await served.score("", "q", ["a"], 5)) == 1

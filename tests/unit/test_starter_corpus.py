@@ -6,10 +6,13 @@ import statistics
 import unicodedata
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from trainer.starter import corpus, raters, rubric, shop, tokenizer, writer
 from trainer.starter.query import Answer, Flaw, Language
 from trainer.starter.raters import Rater, RaterPlan
+from trainer.starter.reward import renumbered
 
 
 def written(seed: int, count: int) -> str:
@@ -107,3 +110,11 @@ def test_ratings_are_stars_and_few() -> None:
 def test_the_tokenizer_gives_back_any_text(text: str) -> None:
     bpe = tokenizer.train(["hello world, giao hàng miễn phí"] * 3, 320)
     assert bpe.decode(bpe.encode(text).ids) == text
+
+
+@given(st.text(max_size=80), st.integers(0, 99))
+def test_other_numbers_are_put_in_and_nothing_else_is_touched(text: str, seed: int) -> None:
+    altered = renumbered(text, random.Random(seed))
+    assert re.sub(r"[0-9]+", "#", altered) == re.sub(r"[0-9]+", "#", text)
+    numbers = [re.findall(r"[1-9][0-9]*", each) for each in (text, altered)]
+    assert all(before != after for before, after in zip(*numbers, strict=True))
