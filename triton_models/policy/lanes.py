@@ -14,7 +14,9 @@ from .sampling import Refused
 
 QUIET_S = 0.001  # a lane starts when no request came for so long: candidates of one query arrive together
 GATHER_S = 0.006  # ... or when the first one waited this long
-WATCH_S = 0.01  # how often cancellation is looked for: asking costs a round trip to tritonserver
+WATCH_S = 0.01  # how often cancellation is looked for, at most
+WATCH_REST = 9  # asking costs a round trip to tritonserver: resting so many times as long leaves it a tenth of a core
+WATCH_LONGEST_S = 0.5
 
 
 class Lanes:
@@ -146,13 +148,16 @@ class Lanes:
 
     def _watch(self) -> None:
         """Marks running jobs whose callers left, and drops waiting ones."""
+        pause = WATCH_S
         while not self._closing:
-            time.sleep(WATCH_S)
+            time.sleep(pause)
+            began = time.monotonic()
             with self._changed:
                 jobs = [*self._queue, *self._running]
             for job in jobs:
                 if not job.finished and not job.cancelled:
                     self._look(job)
+            pause = min(max(WATCH_S, WATCH_REST * (time.monotonic() - began)), WATCH_LONGEST_S)
 
     def _look(self, job: Job) -> None:
         try:
