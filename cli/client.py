@@ -16,6 +16,8 @@ _MAX_MESSAGE = 8 << 20
 NO_PROXY = ("grpc.enable_http_proxy", 0)
 """Ratchet listens on loopback, where no proxy of the environment leads."""
 
+DEFAULT_ADDRESS = "127.0.0.1:50051"
+
 
 def options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that every command of a client has."""
@@ -26,7 +28,7 @@ def options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "--address",
-            default="127.0.0.1:50051",
+            default=DEFAULT_ADDRESS,
             show_default=True,
             envvar="RATCHET_ADDRESS",
             help="Where the server listens.",

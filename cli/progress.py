@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 from rich.table import Table
 
-from cli import output
+from cli import client, output
 
 if TYPE_CHECKING:
     from server.launcher import Started
@@ -76,8 +76,10 @@ class PeoplePrinter:
         output.console.print(f"[bold]Serving gRPC on {started.address}[/] (health and reflection on)")
         if started.metrics:
             output.console.print(f"Metrics on {started.metrics}")
+        where = "" if started.address == client.DEFAULT_ADDRESS else f" --address {started.address}"
         output.console.print(
-            'Try [bold]./run ask "Can I return shoes that I wore once?"[/] in another terminal. Ctrl-C stops.'
+            f'Try [bold]./run ask "How long is the warranty?"{where}[/] in another terminal. Ctrl-C stops.',
+            soft_wrap=True,
         )
 
 
