@@ -1,6 +1,7 @@
 """The `ratchet` command: a group whose subcommands are imported only when they run."""
 
 import importlib
+import os
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -44,6 +45,8 @@ def ratchet() -> None:
 
 def main(arguments: list[str] | None = None) -> Any:
     """Runs the command; a failure that Ratchet itself reports is one sentence on stderr and exit status 1."""
+    # We start programs and never fork: grpc, which reads this when it is imported, would warn of it.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     try:
         ratchet.main(arguments, standalone_mode=False)
     except click.exceptions.Exit as stop:

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import os
 import signal
 from collections.abc import Callable
 from typing import Any
@@ -38,7 +37,6 @@ def command(as_json: bool, **given: str | None) -> None:
     """
     import uvloop
 
-    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # we start programs and never fork: grpc would warn of it
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     printer: Printer = JsonPrinter() if as_json else PeoplePrinter()
     with output.failures_as_sentences(), contextlib.ExitStack() as resources, printer:
