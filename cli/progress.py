@@ -78,7 +78,7 @@ class PeoplePrinter:
             output.console.print(f"Metrics on {started.metrics}")
         where = "" if started.address == client.DEFAULT_ADDRESS else f" --address {started.address}"
         output.console.print(
-            f'Try [bold]./run ask "How long is the warranty?"{where}[/] in another terminal. Ctrl-C stops.',
+            f'Try [bold]./run ask "Can I exchange my backpack for another size?"{where}[/] in another terminal. Ctrl-C stops.',
             soft_wrap=True,
         )
 

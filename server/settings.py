@@ -83,9 +83,7 @@ class Settings(BaseSettings):
     )
     tokenizer_threads: int = Field(2, ge=1, le=64, description="Threads that tokenise, off the event loop.")
     memory_turns: int = Field(8, ge=1, le=64, description="Exchanges of a session that are remembered.")
-    sample_query: str = Field(
-        "How long do I have to return something?", min_length=1, description="The query answered at start."
-    )
+    sample_query: str = Field("How long is the warranty?", min_length=1, description="The query answered at start.")
 
     @field_validator("listen", "metrics")
     @classmethod
