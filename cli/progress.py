@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from server.launcher import Started
     from server.settings import Settings
 
+NEXT_QUERY = "Can I exchange my backpack for another size?"
+"""What people are invited to ask: one that the starter models know."""
+
 
 class Printer(Protocol):
     """Somewhere for events and the result of starting."""
@@ -77,10 +80,8 @@ class PeoplePrinter:
         if started.metrics:
             output.console.print(f"Metrics on {started.metrics}")
         where = "" if started.address == client.DEFAULT_ADDRESS else f" --address {started.address}"
-        output.console.print(
-            f'Try [bold]./run ask "Can I exchange my backpack for another size?"{where}[/] in another terminal. Ctrl-C stops.',
-            soft_wrap=True,
-        )
+        again = f'[bold]./run ask "{NEXT_QUERY}"{where}[/]'
+        output.console.print(f"Try {again} in another terminal. Ctrl-C stops.", soft_wrap=True)
 
 
 class JsonPrinter:
