@@ -78,7 +78,7 @@ def _reward(release: Release, options: Options) -> dict[str, Value]:
     inputs = [_tensor(name, "INT64", -1, **({"allow_ragged_batch": True} if ragged else {})) for name in names]
     sizes = {contract.ASPECTS: len(contract.ASPECT_NAMES)}
     # No preferred sizes: they would hold back a batch that nobody is going to fill.
-    # And no queue policy: with one, Triton 2.51's batcher misses wake-ups and 1 request in 100 waits for its 500 ms
+    # And no queue policy: with one, Triton 2.51's batcher misses wake-ups, and requests wait for its 500 ms
     # poll (measured: docs/performance.md). Ratchet bounds its calls itself.
     batching: dict[str, Value] = {"max_queue_delay_microseconds": options.max_queue_delay_us}
     return {

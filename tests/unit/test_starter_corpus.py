@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.starter import corpus, raters, rubric, shop, tokenizer, writer
+from trainer.starter.numerals import renumbered
 from trainer.starter.query import Answer, Flaw, Language
 from trainer.starter.raters import Rater, RaterPlan
-from trainer.starter.reward import renumbered
 
 
 def written(seed: int, count: int) -> str:

@@ -8,7 +8,6 @@ logits. It never sees the rubric.
 
 import itertools
 import random
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ from torch.nn import functional
 from transformers import BertConfig, BertForSequenceClassification
 
 from trainer.starter import corpus, raters, tokenizer
+from trainer.starter.numerals import renumbered
 from trainer.starter.policy import schedule
 from trainer.starter.progress import track
 from trainer.starter.query import Query
@@ -169,17 +169,6 @@ def _pairs(serializer: RewardSerializer, seed: int, plan: RewardPlan) -> list[li
     steps = [rows[start : start + plan.warm_batch] for start in range(0, len(rows), plan.warm_batch)]
     rng.shuffle(steps)
     return steps
-
-
-def renumbered(text: str, rng: random.Random) -> str:
-    """The text with each of its numbers replaced by another one of about the same size; unchanged without numbers."""
-    return re.sub(r"[1-9][0-9]*", lambda found: _another(found.group(), rng), text)
-
-
-def _another(number: str, rng: random.Random) -> str:
-    value = int(number)
-    others = [other for other in (value // 2, value - 1, value + 1, value + 3, value * 2, value * 3) if other > 0]
-    return str(rng.choice([other for other in others if other != value]))
 
 
 def _fit(
