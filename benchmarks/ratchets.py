@@ -55,7 +55,7 @@ def a_home() -> Iterator[Path]:
 @contextmanager
 def serving(home: Path, **settings: object) -> Iterator[Running]:
     """A Ratchet from `home`; `settings` are those of `ratchet serve`."""
-    flags = {"listen": "127.0.0.1:0", "metrics": "off", **settings}
+    flags = {"listen": "127.0.0.1:0", "metrics": "off", "console": "off", **settings}
     command = [sys.executable, "-m", "cli.main", "serve", "--json", f"--home={home}"]
     command += [f"--{name.replace('_', '-')}={value}" for name, value in flags.items()]
     log = (home / "bench.log").open("wb")

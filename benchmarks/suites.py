@@ -1,6 +1,7 @@
 """The measurements. A baseline is always measured in the same run, in turns with its rival."""
 
 import time
+import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -9,11 +10,12 @@ from typing import Any
 import grpc
 from tritonclient.grpc import service_pb2_grpc
 
-from benchmarks import load, noop, ratchets, texts
+from benchmarks import load, noop, ratchets, stages, texts
 from benchmarks.load import Load
 from ratchet.v1 import inference_pb2 as pb
 from ratchet.v1 import inference_pb2_grpc
 from server.backends import codec
+from server.settings import STARTER
 from triton_models.manifest import read
 from triton_models.serializer import RewardSerializer
 
@@ -21,6 +23,8 @@ Figures = dict[str, Any]
 CALLERS = (1, 16)
 VARIANTS = 32
 """Different inputs, so that no cache answers."""
+TURNS = 4
+"""So often rivals take turns."""
 
 
 def start(home: Path) -> Figures:
@@ -68,6 +72,56 @@ def _generate_call(stub: Any, candidates: int, added: list[float]) -> Callable[[
     return call
 
 
+async def latency(home: Path, seconds: float) -> Figures:
+    """What Generate adds by stage, one caller, five candidates, all on: request id, user, session, log.
+
+    Against a reward that computes nothing, so that scoring, too, is all Ratchet's and Triton's own; without tools and
+    with those of the settings, in turns.
+    """
+    reward = noop_release(STARTER / "reward-000001", home)
+    uses: dict[str, Any] = {"no tools": "TOOL_USE_NONE", "tools": "TOOL_USE_AUTO"}
+    with ratchets.serving(home, reward=reward, minimum_reward=0) as running:
+        async with grpc.aio.insecure_channel(running.address) as channel:
+            stub = inference_pb2_grpc.InferenceServiceStub(channel)
+            calls: dict[str, list[stages.Parts]] = {name: [] for name in (*uses, "one candidate")}
+            for turn in range(TURNS + 1):  # the first warms up
+                for name, found in calls.items():
+                    call = _timed_call(
+                        stub, 1 if name == "one candidate" else 5, uses.get(name, "TOOL_USE_NONE"), found
+                    )
+                    await load.run(call, callers=1, seconds=seconds / TURNS if turn else 1.0, warm_up=0)
+                    if not turn:
+                        found.clear()
+    figures = {name: stages.summary(found) for name, found in calls.items()}
+    return {
+        "calls": {name: len(found) for name, found in calls.items()},
+        "stages_ms": {name: figures[name] for name in uses},
+        "aims_ms": stages.AIMS_MS,
+        "five_to_one": figures["no tools"][stages.WHOLE]["p50"] / figures["one candidate"][stages.WHOLE]["p50"],
+        "five_to_one_aim": stages.FIVE_TO_ONE,
+    }
+
+
+def _timed_call(stub: Any, candidates: int, use: Any, found: list[stages.Parts]) -> Callable[[int], Awaitable[object]]:
+    """A whole request, as an application sends it; its user and session come back every few calls."""
+
+    async def call(index: int) -> object:
+        request = pb.GenerateRequest(
+            query=texts.QUERIES[index % len(texts.QUERIES)],
+            candidate_count=candidates,
+            request_id=str(uuid.uuid4()),
+            user_id=f"bench-{index % VARIANTS}",
+            session_id=f"bench-{index % VARIANTS}",
+            tool_use=use,
+        )
+        began = time.perf_counter()
+        reply = await stub.Generate(request, timeout=60)
+        found.append(stages.parts(reply, time.perf_counter() - began))
+        return reply
+
+    return call
+
+
 async def score(home: Path, reward: Path, seconds: float, callers: tuple[int, ...] = CALLERS) -> Figures:
     """Score of 5 responses of 128 tokens through Ratchet, against the same tensors sent to Triton directly."""
     release = read(reward)
@@ -77,7 +131,7 @@ async def score(home: Path, reward: Path, seconds: float, callers: tuple[int, ..
     inputs = [texts.responses(reward, count=5, tokens=room, variant=variant) for variant in range(VARIANTS)]
     tensors = [serializer.pad(serializer.serialize("", texts.QUERIES[0], each)) for each in inputs]
     requests = [pb.ScoreRequest(query=texts.QUERIES[0], responses=each) for each in inputs]
-    direct = [codec.reward_request(release.id, each) for each in tensors]
+    direct = [codec.encoder_request(release.id, each) for each in tensors]
     with ratchets.serving(home, reward=reward) as running:
         async with (
             grpc.aio.insecure_channel(running.address) as ours,

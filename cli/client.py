@@ -1,5 +1,7 @@
 """A synchronous client of a running server, for the commands that ask it."""
 
+import math
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,14 +11,27 @@ import grpc
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
+from cli import connection
 from cli.output import CommandFailed
 from ratchet.v1 import inference_pb2_grpc
 
-_MAX_MESSAGE = 8 << 20
-NO_PROXY = ("grpc.enable_http_proxy", 0)
-"""Ratchet listens on loopback, where no proxy of the environment leads."""
-
 DEFAULT_ADDRESS = "127.0.0.1:50051"
+
+
+class Seconds(click.ParamType[float]):
+    """A time: a number over 0, not endless."""
+
+    name = "seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """See ParamType."""
+        try:
+            seconds = float(value)
+        except ValueError:
+            seconds = math.nan
+        if not 0 < seconds < math.inf:
+            self.fail(f"{value!r} is no number of seconds over 0.", param, ctx)
+        return seconds
 
 
 def options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -24,7 +39,12 @@ def options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option("--json", "as_json", is_flag=True, help="Print the reply as one JSON document."),
         click.option(
-            "--timeout", default=30.0, show_default=True, envvar="RATCHET_TIMEOUT", help="Deadline in seconds."
+            "--timeout",
+            type=Seconds(),
+            default=30.0,
+            show_default=True,
+            envvar="RATCHET_TIMEOUT",
+            help="Deadline in seconds.",
         ),
         click.option(
             "--address",
@@ -39,22 +59,61 @@ def options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @contextmanager
-def inference(address: str) -> Iterator[inference_pb2_grpc.InferenceServiceStub]:
-    """A stub of the server at `address`; its errors end the command with a sentence."""
-    limits = [("grpc.max_receive_message_length", _MAX_MESSAGE), ("grpc.max_send_message_length", _MAX_MESSAGE)]
-    with grpc.insecure_channel(address, options=[*limits, NO_PROXY]) as channel:
+def channel(address: str, timeout: float) -> Iterator[grpc.Channel]:
+    """A channel to the server at `address`; the errors of its calls, which get `timeout` seconds each, end the command
+    with a sentence.
+    """
+    with connection.opened(address) as opened:
         try:
-            yield inference_pb2_grpc.InferenceServiceStub(channel)
+            yield opened
         except grpc.RpcError as error:
-            raise CommandFailed(_sentence(address, error)) from error
+            raise CommandFailed(sentence(address, timeout, error)) from error
 
 
-def _sentence(address: str, error: Any) -> str:
+@contextmanager
+def inference(address: str, timeout: float) -> Iterator[inference_pb2_grpc.InferenceServiceStub]:
+    """A stub of the server at `address`; see `channel`."""
+    with channel(address, timeout) as opened:
+        yield inference_pb2_grpc.InferenceServiceStub(opened)
+
+
+def is_id(text: str) -> bool:
+    """Whether it is written as ids of rollouts and experiments are, in letters of any size."""
+    try:
+        return str(uuid.UUID(text)) == text.lower()
+    except ValueError:
+        return False
+
+
+def sentence(address: str, timeout: float, error: Any) -> str:
+    """What a failed call says, for people."""
     status = rpc_status.from_call(error)
     if status is None:
-        if error.code() is grpc.StatusCode.UNAVAILABLE:
-            return f"No server answers at {address}: start one with `ratchet serve`, or pass --address."
-        return f"{error.code().name}: {error.details()}"
+        return _without_details(address, timeout, error)
+    if error.code() is grpc.StatusCode.UNAUTHENTICATED:
+        return _unknown(status.message)
+    if error.code() is grpc.StatusCode.PERMISSION_DENIED:
+        return str(status.message)
     info = error_details_pb2.ErrorInfo()
     reasons = [info.reason for detail in status.details if detail.Unpack(info)]
     return f"{error.code().name} ({', '.join(reasons)}): {status.message}"
+
+
+def _without_details(address: str, timeout: float, error: Any) -> str:
+    """What grpc itself says of a call that no Ratchet answered."""
+    if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return f"No answer within {timeout:g} s: pass a longer --timeout."
+    if error.code() is not grpc.StatusCode.UNAVAILABLE:
+        return f"{error.code().name}: {error.details()}"
+    if connection.with_tls(address):
+        return (
+            f"No server answers at {address} with TLS ({error.details()}): see that it runs there, that RATCHET_TLS_CA "
+            "names who signed its certificate and RATCHET_TLS_NAME whose it is, or set RATCHET_TLS=off."
+        )
+    return f"No server answers at {address}: start one with `ratchet serve`, or pass --address."
+
+
+def _unknown(message: str) -> str:
+    if connection.has_key():
+        return f"{message} It is the one of RATCHET_API_KEY; `ratchet keys add` makes others."
+    return "This server asks for an API key: set RATCHET_API_KEY to one that `ratchet keys add` made."

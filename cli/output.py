@@ -3,14 +3,19 @@
 import json
 import os
 import sys
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, NoReturn, TextIO
 
 import click
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.table import Table
+from rich.text import Text
 
 
 class _Console(Console):
@@ -21,16 +26,64 @@ class _Console(Console):
         raise BrokenPipeError
 
 
+_UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+_BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
+"""Letters and marks that show nothing."""
+
 console = _Console(highlight=False)
 stderr = _Console(stderr=True, highlight=False)
 
 
 class CommandFailed(click.ClickException):
-    """Ends the command with one sentence on stderr."""
+    """Ends the command with one sentence on stderr, with `--json` too: standard output then holds JSON or nothing."""
 
     def show(self, file: Any = None) -> None:
-        """Prints it; as JSON when stdout is read by a program that asked for that."""
-        stderr.print(f"[bold red]ratchet:[/] {_escape(self.message)}", soft_wrap=True)
+        """Prints it."""
+        stderr.print(Text.assemble(("ratchet: ", "bold red"), visible(self.message)), soft_wrap=True)
+
+
+def visible(text: str) -> str:
+    """`text` from elsewhere as a terminal may have it: nothing in it acts on the terminal, hides, or turns its order.
+
+    Kept are letters, marks, signs and spaces, tabs as spaces, and line feeds; other line ends become line feeds.
+    """
+    lines = text.replace("\r\n", "\n").translate({0x0D: "\n", 0x85: "\n", 0x2028: "\n", 0x2029: "\n", 0x09: " "})
+    return "".join(c for c in lines if c == "\n" or (unicodedata.category(c) not in _UNSEEN and c not in _BLANK))
+
+
+def named(name: str, value: str, width: int) -> None:
+    """Prints `value` beside its `name`, or whole on a line of its own, so that it can be copied: it is never cut."""
+    beside = width + 2 + cell_len(value) <= console.width
+    console.print(Text(f"{name:<{width}}  {value}" if beside else f"{name}\n{value}"), soft_wrap=True)
+
+
+def hanging(label: Text, text: Text, style: str = "") -> Table:
+    """`text` beside its `label`; where it takes more lines, they begin below its beginning."""
+    grid = Table.grid(expand=True)
+    grid.add_column(no_wrap=True, width=label.cell_len, style=style)
+    grid.add_column(ratio=1, overflow="fold", style=style)
+    grid.add_row(label, text)
+    return grid
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """Pieces side by side, as many on a line as it takes; none is broken that a line can hold."""
+
+    pieces: Sequence[str]
+    separator: str
+    style: str = "dim"
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """See rich."""
+        lines: list[str] = []
+        for piece in self.pieces:
+            longer = f"{lines[-1]}{self.separator}{piece}" if lines else piece
+            if lines and cell_len(longer) <= options.max_width:
+                lines[-1] = longer
+            else:
+                lines.append(piece)
+        yield Text("\n".join(lines), style=self.style)
 
 
 def as_json(value: Message | dict[str, Any]) -> None:
@@ -74,9 +127,3 @@ def failures_as_sentences() -> Iterator[None]:
         yield
     except RatchetError as error:
         raise CommandFailed(str(error)) from error
-
-
-def _escape(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)

@@ -4,6 +4,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
 from rich.table import Table
+from rich.text import Text
 
 from cli import client, output
 
@@ -57,9 +58,10 @@ class PeoplePrinter:
     @output.whoever_listens()
     def event(self, line: str) -> None:
         """Shown by the spinner while starting; printed once everything runs, or where there is no terminal."""
-        self._status.update(line)
+        shown = Text(output.visible(line), style="dim")
+        self._status.update(shown)
         if self._up or not output.stderr.is_terminal:
-            output.stderr.print(f"[dim]{line}[/]")
+            output.stderr.print(shown, soft_wrap=True)
 
     @output.whoever_listens()
     def started(self, settings: "Settings", started: "Started") -> None:
@@ -71,12 +73,15 @@ class PeoplePrinter:
         self._up = True
         table = Table(box=None, show_header=False, pad_edge=False)
         for part in started.parts:
-            table.add_row(f"[green]●[/] {part.name}", part.version or "", f"[dim]{part.address}[/]")
+            name = Text.assemble(("● ", "green"), part.name)
+            table.add_row(name, part.version or "", Text(part.address, style="dim", overflow="fold"))
         output.console.print(table)
         output.console.print()
         output.console.print(panel(settings.sample_query, response_of(started.reply)))
         output.console.print()
         output.console.print(f"[bold]Serving gRPC on {started.address}[/] (health and reflection on)")
+        if started.console:
+            output.console.print(f"[bold]Console on {started.console}[/]")
         if started.metrics:
             output.console.print(f"Metrics on {started.metrics}")
         where = "" if started.address == client.DEFAULT_ADDRESS else f" --address {started.address}"
@@ -108,4 +113,5 @@ class JsonPrinter:
 
         parts = [{"name": part.name, "version": part.version, "address": part.address} for part in started.parts]
         sample = output.as_object(response_of(started.reply))
-        output.as_json({"serving": started.address, "metrics": started.metrics, "parts": parts, "sample": sample})
+        where = {"serving": started.address, "metrics": started.metrics, "console": started.console}
+        output.as_json({**where, "parts": parts, "sample": sample})

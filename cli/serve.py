@@ -4,31 +4,19 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import Callable
-from typing import Any
 
 import click
 
-from cli import models, output
+from cli import flags, models, output
 from cli.progress import JsonPrinter, PeoplePrinter, Printer
+from server import logs
 from server import settings as configuration
-from server.embedded.settings import CHECKOUT
 from server.notice import StopNotice
 from server.settings import Settings
 
 
-def _flags(command: Callable[..., Any]) -> Callable[..., Any]:
-    """One flag for each setting; what is not given is left to the environment and the defaults."""
-    for name, field in reversed(Settings.model_fields.items()):
-        default = field.get_default(call_default_factory=True)
-        shown = "none" if default is None else str(default).replace(str(CHECKOUT) + "/", "")
-        text = f"{field.description} [{configuration.variable(name)}; default: {shown}]"
-        command = click.option(f"--{name.replace('_', '-')}", name, help=text)(command)
-    return command
-
-
 @click.command("serve")
-@_flags
+@flags.of_settings()
 @click.option("--json", "as_json", is_flag=True, help="Print events, and the reply to the sample query, as JSON lines.")
 def command(as_json: bool, **given: str | None) -> None:
     """Start everything, answer a sample query, and serve until Ctrl-C.
@@ -38,6 +26,7 @@ def command(as_json: bool, **given: str | None) -> None:
     import uvloop
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logs.quieten()
     printer: Printer = JsonPrinter() if as_json else PeoplePrinter()
     with output.failures_as_sentences(), contextlib.ExitStack() as resources, printer:
         settings = configuration.load(given)

@@ -1,5 +1,6 @@
-"""Checkpoint -> ONNX or CTranslate2 -> parity -> release directory.
+"""Checkpoint -> ONNX, TensorRT or CTranslate2 -> parity -> release directory.
 
-`export_policy` and `export_reward` write a release's content; `triton_models.release.install` puts it where Triton
-serves it. TensorRT plans are built on the GPU machine that will run them, from the ONNX graph of a release.
+`export_policy`, `export_reward`, `export_embedding` and `export_classifier` write a release's content, `ratchet export`
+runs them, and `triton_models.release.install` puts it where Triton serves it. encoder.py tells the story of the latter
+three, variants.py that of their graphs.
 """

@@ -1,67 +1,35 @@
-"""A sequence-classification checkpoint as an ONNX graph with Ratchet's outputs, in fp32 or int8."""
+"""A torch module with Ratchet's inputs and outputs as an ONNX graph, in fp32 or int8."""
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from exporters import latency
 from exporters.errors import ExportError
-from exporters.source import Checkpoint
+from exporters.latency import Latency
 from triton_models import contract
 from triton_models.serializer import Encoded
 
 OPSET: Final = 18
-POSITIVE_LABELS: Final = frozenset({"positive", "good", "chosen", "preferred", "helpful", "acceptable", "safe"})
-HEAD_LABELS: Final = ("overall", *contract.ASPECT_NAMES)
+CPU: Final = "CPUExecutionProvider"
 
 Floats = NDArray[np.float32]
+Runner = Callable[[Encoded], list[Floats]]
+"""Padded rows to outputs, [N, width] each."""
 
 
-def output_names(checkpoint: Checkpoint) -> tuple[str, ...]:
-    """The outputs of a release made of this checkpoint. Raises ExportError for a head of another shape."""
-    labels = int(checkpoint.config.num_labels)
-    if labels in {1, 2}:
-        return (contract.SCORE, contract.LOGIT)
-    if _labels(checkpoint) == HEAD_LABELS:
-        return (contract.SCORE, contract.LOGIT, contract.ASPECTS)
-    raise ExportError(
-        f"{checkpoint.name} has {labels} labels: a reward needs 1 (a score), 2 (bad, good), "
-        f"or the 5 labels {', '.join(HEAD_LABELS)}."
-    )
-
-
-def torch_model(checkpoint: Checkpoint, temperature: float) -> Any:
-    """The checkpoint as a torch module: (input_ids, attention_mask[, token_type_ids]) -> score, logit[, aspects].
-
-    logit is [N, 1] (of two labels: the good one's logit minus the other's), score its calibrated sigmoid,
-    aspects [N, 4] are logits here: `reward/model.py` applies the sigmoid.
-    """
+def classification_model(path: Path) -> Any:
+    """A checkpoint with a sequence-classification head, as torch has it."""
     import torch
     from transformers import AutoModelForSequenceClassification
 
-    inner = AutoModelForSequenceClassification.from_pretrained(
-        checkpoint.path, attn_implementation="eager", dtype=torch.float32
-    )
-    count = len(output_names(checkpoint))
-    good = 0 if _labels(checkpoint)[0] in POSITIVE_LABELS else 1
-    two = int(checkpoint.config.num_labels) == 2
-
-    class Scored(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = inner
-
-        def forward(self, input_ids: Any, attention_mask: Any, token_type_ids: Any = None) -> tuple[Any, ...]:
-            types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
-            logits = self.inner(input_ids=input_ids, attention_mask=attention_mask, **types).logits
-            logit = logits[:, good : good + 1] - logits[:, 1 - good : 2 - good] if two else logits[:, :1]
-            return (torch.sigmoid(logit / temperature), logit, logits[:, 1:])[:count]
-
-    return Scored().eval()
+    return AutoModelForSequenceClassification.from_pretrained(path, attn_implementation="eager", dtype=torch.float32)
 
 
 def run_torch(model: Any, rows: Encoded) -> list[Floats]:
@@ -69,24 +37,66 @@ def run_torch(model: Any, rows: Encoded) -> list[Floats]:
     import torch
 
     with torch.inference_mode():
-        return [output.numpy() for output in model(*(torch.from_numpy(array) for array in _arrays(rows)))]
+        return [output.numpy() for output in model(*(torch.from_numpy(array) for array in arrays(rows)))]
 
 
-def run_onnx(path: Path, rows: Encoded) -> list[Floats]:
-    """The graph's outputs for padded rows, computed by ONNX Runtime on the CPU."""
+def opened(path: Path, provider: str = CPU, threads: int = 0) -> Runner:
+    """The graph, to be run by ONNX Runtime, on the CPU with so many threads; 0: as many as there are cores."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3  # it warns of nodes that stay on the CPU beside a GPU
+    session = onnxruntime.InferenceSession(str(path), options, providers=list(dict.fromkeys((provider, CPU))))
     names = [each.name for each in session.get_inputs()]
-    return list(session.run(None, dict(zip(names, _arrays(rows), strict=True))))
+    return lambda rows: list(session.run(None, dict(zip(names, arrays(rows), strict=True))))
+
+
+def run_onnx(path: Path, rows: Encoded, sizes: Sequence[int] = ()) -> list[Floats]:
+    """The graph's outputs for padded rows, computed by ONNX Runtime on the CPU; see `run`."""
+    return run(opened(path), rows, sizes)
+
+
+def run(runner: Runner, rows: Encoded, sizes: Sequence[int] = ()) -> list[Floats]:
+    """Outputs for padded rows, in batches of `sizes` that follow each other; without them in one.
+
+    A batch is padded to its own longest row, as those that are served: an int8 graph takes its scales from all of it.
+    """
+    found = [runner(batch) for batch in batches(rows, sizes or (len(rows.input_ids),))]
+    return [np.concatenate(parts) for parts in zip(*found, strict=True)]
+
+
+def batches(rows: Encoded, sizes: Sequence[int]) -> Iterator[Encoded]:
+    """The rows of each batch, padded to its own longest."""
+    start = 0
+    for size in sizes:
+        place = slice(start, start + size), slice(0, int(rows.attention_mask[start : start + size].sum(axis=1).max()))
+        types = rows.token_type_ids
+        yield Encoded(rows.input_ids[place], rows.attention_mask[place], None if types is None else types[place])
+        start += size
+
+
+def gpu_provider() -> str | None:
+    """ONNX Runtime's provider for GPUs, where it has one."""
+    import onnxruntime
+
+    return "CUDAExecutionProvider" if "CUDAExecutionProvider" in onnxruntime.get_available_providers() else None
+
+
+def measure(converted: Path, fp32: Path, rows: Encoded, provider: str = CPU) -> Latency:
+    """How long both graphs take for these rows, in turns; on one thread: several would wait for each other where the
+    machine is busy, and tell more of that than of the graphs.
+    """
+    own, other = (partial(opened(path, provider, threads=1), rows) for path in (converted, fp32))
+    return latency.compare(own, other, len(rows.input_ids), f"ONNX Runtime, {provider}")
 
 
 def export_graph(model: Any, example: Encoded, outputs: Sequence[str], path: Path, max_length: int) -> None:
     """Writes the fp32 graph with free numbers of rows and tokens."""
     import torch
 
-    arrays = [torch.from_numpy(array) for array in _arrays(example)]
-    names = (contract.INPUT_IDS, contract.ATTENTION_MASK, contract.TOKEN_TYPE_IDS)[: len(arrays)]
+    tensors = [torch.from_numpy(array) for array in arrays(example)]
+    names = (contract.INPUT_IDS, contract.ATTENTION_MASK, contract.TOKEN_TYPE_IDS)[: len(tensors)]
     sizes = {
         0: torch.export.Dim("rows", min=1, max=contract.REWARD_MAX_BATCH),
         1: torch.export.Dim("tokens", min=1, max=max_length),
@@ -96,7 +106,7 @@ def export_graph(model: Any, example: Encoded, outputs: Sequence[str], path: Pat
         warnings.simplefilter("ignore")  # about torch's own insides and axes that keep their names anyway
         program = torch.onnx.export(
             model,
-            tuple(arrays),
+            tuple(tensors),
             dynamo=True,
             opset_version=OPSET,
             input_names=list(names),
@@ -131,10 +141,6 @@ def quantize(source: Path, target: Path, *, embeddings: bool) -> None:
     prepared.unlink()
 
 
-def _labels(checkpoint: Checkpoint) -> tuple[str, ...]:
-    names = getattr(checkpoint.config, "id2label", None) or {}
-    return tuple(str(names[key]).lower() for key in sorted(names, key=int))
-
-
-def _arrays(rows: Encoded) -> list[NDArray[np.int64]]:
+def arrays(rows: Encoded) -> list[NDArray[np.int64]]:
+    """What the model takes, in its order."""
     return [array for array in (rows.input_ids, rows.attention_mask, rows.token_type_ids) if array is not None]

@@ -16,6 +16,8 @@ from exporters.errors import ExportError, explained
 Report = Callable[[str], None]
 FILES: Final = ("*.json", "*.safetensors", "*.bin", "*.model", "*.txt", "*.jinja")
 CONNECT_SECONDS: Final = 5
+HUB: Final = "hub:"
+"""Before a name that is one on the hub, whatever lies under it on this machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +32,13 @@ class Checkpoint:
 
 
 def open_checkpoint(model: Path | str, report: Report) -> Checkpoint:
-    """Locates the model and reads its configuration. Raises ExportError."""
-    name = str(model)
-    path = _local(model) or _download(name, report)
+    """Locates the model and reads its configuration. A name with `HUB` before it is never looked for on this machine
+    but in the hub's cache. Raises ExportError.
+    """
+    on_hub = isinstance(model, str) and model.startswith(HUB)
+    name = str(model).removeprefix(HUB) if on_hub else str(model)
+    path = None if on_hub else _local(model)
+    path = path or _download(name, report, directory=not on_hub)
     if not (path / "config.json").is_file():
         raise ExportError(f"{name} has no config.json: it is not a Hugging Face model's directory.")
     found = [*path.glob("*.safetensors")] or [*path.glob("pytorch_model*.bin")]
@@ -84,7 +90,8 @@ def _local(model: Path | str) -> Path | None:
     return None
 
 
-def _download(name: str, report: Report) -> Path:
+def _download(name: str, report: Report, *, directory: bool) -> Path:
+    """`directory`: whether the errors say that none of this name is there."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -104,11 +111,12 @@ def _download(name: str, report: Report) -> Path:
                 f"{name} is gated: accept its terms on huggingface.co and log in with `hf auth login`."
             ) from None
         except (RepositoryNotFoundError, HFValidationError):
-            raise ExportError(f"There is no directory and no model on the hub named {name}.") from None
+            none = "There is no directory and no model" if directory else "There is no model"
+            raise ExportError(f"{none} on the hub named {name}.") from None
         except (LocalEntryNotFoundError, OfflineModeIsEnabled):
-            raise ExportError(
-                f"There is no directory {name}, and the Hugging Face hub can't be reached: give a model's directory."
-            ) from None
+            none = f"There is no directory {name}" if directory else f"{name} is not in the hub's cache here"
+            way = "give a model's directory" if directory else "name another model"
+            raise ExportError(f"{none}, and the Hugging Face hub can't be reached: {way}.") from None
 
 
 def _hub_answers() -> bool:

@@ -44,8 +44,25 @@ def save(tokenizer: Any, directory: Path, chat_template: str | None = None) -> N
     config = {name: str(token) for name in SPECIAL if (token := getattr(tokenizer, name, None)) is not None}
     if chat_template is not None:
         config["chat_template"] = chat_template
-    text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
-    (directory / "tokenizer_config.json").write_text(text, encoding="utf-8")
+    _write_json(directory / "tokenizer_config.json", config)
+
+
+def save_verbatim(tokenizer: Any, directory: Path, template: str) -> None:
+    """The tokenizer of an engine that tokenises rendered prompts itself: of a text it makes that text's tokens alone.
+
+    Templates write what begins a text, and most families' tokenizers would put it there once more. The class is the
+    plain one, which takes tokenizer.json as it is: a family's own builds its rule for special tokens anew.
+    """
+    save(tokenizer, directory, template)
+    rules = directory / "tokenizer.json"
+    _write_json(rules, {**json.loads(rules.read_bytes()), "post_processor": None})
+    config = directory / "tokenizer_config.json"
+    plain = {"tokenizer_class": "PreTrainedTokenizerFast", "add_bos_token": False, "add_eos_token": False}
+    _write_json(config, {**json.loads(config.read_bytes()), **plain, "clean_up_tokenization_spaces": False})
+
+
+def _write_json(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def chat_template(tokenizer: Any) -> str:
@@ -56,3 +73,16 @@ def chat_template(tokenizer: Any) -> str:
     if found:
         return str(found)
     return PLAIN_TEMPLATE if tokenizer.bos_token else PLAIN_TEMPLATE.removeprefix("{{ bos_token }}")
+
+
+def shows_functions(tokenizer: Any) -> bool:
+    """Whether the tokenizer's chat template shows the model the functions that it may call: it was trained to, then."""
+    if not getattr(tokenizer, "chat_template", None):
+        return False
+    name, empty = "probe_of_functions", {"type": "object", "properties": {}}
+    probe = {"type": "function", "function": {"name": name, "description": "None.", "parameters": empty}}
+    message = {"role": "user", "content": "Hello"}
+    try:
+        return name in tokenizer.apply_chat_template([message], tools=[probe], tokenize=False)
+    except Exception:  # a template may stumble over functions in any way
+        return False

@@ -8,54 +8,59 @@ Never imports torch, the trainer or the exporters.
 
 import asyncio
 import contextlib
-import importlib.metadata
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from uuid import UUID
 
 import asyncpg
 import grpc
 import uuid_utils
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
-from redis.asyncio import Redis
-from tritonclient.grpc import service_pb2, service_pb2_grpc
+from grpc_health.v1 import health, health_pb2
 
-from ratchet.v1 import inference_pb2, inference_pb2_grpc
-from server import models
+from server import services
+from server.analytics import calls, follower
 from server.backends.fake import FakeTriton
 from server.backends.triton import TritonClient
+from server.deployment import Deployment, renewed
+from server.documents import sample as pages
+from server.documents.library import Library
 from server.embedded import Endpoints
-from server.errors import ConfigurationError, RatchetError
+from server.errors import ConfigurationError, RatchetError, Unavailable, told
+from server.experiments import controller as experimenting
+from server.feedback import completion, pruning
+from server.listening import SERVICES, add_services, bind, bind_near, grpc_server
 from server.notice import before
-from server.pipeline import Pipeline, Services
-from server.rpc.inference import InferenceService
-from server.rpc.interceptors import Admission, Guard
-from server.rpc.messages import Defaults
-from server.rpc.open_inference import OpenInferenceService
+from server.patience import doubled
+from server.pipeline import Pipeline
+from server.rollout import arrivals, controller, replicas, retirement
+from server.rollout.arrivals import Arrivals
+from server.rollout.controller import Controller
+from server.rollout.holding import Holder
+from server.rollout.leading import Job, Leader
+from server.rollout.orders import Orders
+from server.rollout.reconciler import Reconciler
+from server.rollout.retirement import Remover
+from server.rollout.shadow import BUSY_SHARE
+from server.rollout.store import Rollouts
+from server.rollout.types import Kind
+from server.rpc.interceptors import Admission
 from server.settings import Settings
-from server.storage import database, partitions
-from server.storage import memory as memories
-from server.storage.journal import Journal
+from server.storage import database, leases, partitions
+from server.trouble import Trouble
 from server.types import Reply, SelectionMethod, Turn
-from triton_models.config import Options
 
 log = logging.getLogger(__name__)
 
-SERVICE = str(inference_pb2.DESCRIPTOR.services_by_name["InferenceService"].full_name)
-OPEN_INFERENCE = str(service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name)
-VERSION = importlib.metadata.version("ratchet")
 SAMPLE_TENANT = "ratchet"
 """The tenant of our own sample queries: no caller's log or memory has them."""
 SAMPLE_SECONDS = 60.0
 PROBE_EVERY = 1.0
-SURELY_MISSING = 3
-"""Probes in a row that must miss a model before it is loaded again."""
+LOOK_EVERY = 1.0
+"""Seconds between two looks at which models the Triton replicas have."""
+CHALLENGER_SECONDS = 60.0
+"""What loading the challengers of rollouts may hold the start up: their users would find them missing."""
 HOUR = 3600.0
 FLUSH_SECONDS = 5.0
 """What replies get to leave, the log to be written, and connections to close, each, at the end."""
@@ -64,51 +69,8 @@ STOP_SECONDS = 6 * FLUSH_SECONDS
 FLUSH_GRACE = 0.5
 """What the last replies get to leave the socket."""
 LONGEST_RETRY = 60.0
-_MESSAGE_BYTES = 8 << 20
-"""A request may hold 16 texts of 64 KiB and a context of 1 MiB; a batch of token ids stays below it too."""
-_CALLS_OVER_LIMIT = 4
-"""Up to so many times `max_in_flight` calls are answered, by a refusal if need be; beyond it grpc refuses by itself."""
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-
-
-@dataclass(frozen=True, slots=True)
-class Deployment:
-    """Directories of the releases in service, inside Triton's repository."""
-
-    policy: Path
-    reward: Path
-
-    @property
-    def ids(self) -> tuple[str, str]:
-        """Their names as Triton models."""
-        return self.policy.name, self.reward.name
-
-
-async def deploy(settings: Settings, endpoints: Endpoints) -> Deployment:
-    """Migrates the database and installs the releases: once, however many processes serve."""
-    async with await database.connect(endpoints.database_url, size=1, patience=None) as pool:
-        applied = await database.migrate(pool)
-        await _first_partitions(pool)
-    log.info("migrations applied: %s", ", ".join(applied) or "none")
-    repository = settings.model_repository or endpoints.model_repository
-    if repository is None:
-        raise ConfigurationError(
-            "With TRITON_URL set, RATCHET_MODEL_REPOSITORY must name that Triton's model repository."
-        )
-    policy = models.Source("policy", Path(settings.policy), Options(layout=settings.policy_layout))
-    reward = models.Source("reward", Path(settings.reward), Options(layout=settings.reward_layout))
-    return Deployment(await models.deploy(policy, repository), await models.deploy(reward, repository))
-
-
-async def _first_partitions(pool: asyncpg.Pool) -> None:
-    try:
-        async with asyncio.timeout(SAMPLE_SECONDS):
-            await partitions.ensure(pool, datetime.now(UTC))
-    except asyncpg.InsufficientPrivilegeError as error:
-        raise database.may_not(error) from error
-    except (*database.GONE, asyncpg.PostgresError) as error:
-        log.warning("the log's partitions can't be made yet, rows go to the default one: %s", error or "out of time")
 
 
 class App:
@@ -122,27 +84,48 @@ class App:
         self._admission = Admission(settings.max_in_flight)
         self._health = health.aio.HealthServicer()
         self._backend = FakeTriton() if settings.backend == "fake" else TritonClient(endpoints.triton_url)
-        self._loading = asyncio.Lock()
-        self._missed = 0
+        self._reconciler: Reconciler | None = None
+        self._leader: Leader | None = None
         self._resources = contextlib.AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
         self._server: grpc.aio.Server | None = None
-        self._pipeline: Pipeline | None = None
+        self._connected: services.Connected | None = None
         self.port = 0
+        self.near = ""
+        """Where the API speaks without TLS on this machine: for the console beside us."""
 
     async def start(self) -> Reply:
         """Serves, and gives the reply to the sample query. Raises ConfigurationError; call `stop` in any case."""
-        if self._leads or isinstance(self._backend, FakeTriton):  # each process has a fake of its own
-            await self.load_models()
-        services = await self._connect()
-        self._pipeline = Pipeline(services)
-        self._server = self._listen(services)
+        if isinstance(self._backend, TritonClient):
+            self._resources.push_async_callback(self._backend.close)
+        if not self._leads:
+            self._deployment = await renewed(self._deployment, self._endpoints)
+        connected = await services.connect(
+            self._settings, self._endpoints, self._deployment, self._backend, self._resources, self._is_busy
+        )
+        self._connected = connected
+        if self._leads or self._has_fake:
+            await self._load_models(connected)
+        if self._leads and self._settings.samples:
+            await _load_pages(connected.library)
+        pipeline = Pipeline(connected.path, self._settings)
+        self._server = grpc_server(self._settings, self._admission, connected, shared_port=self._shared_port)
+        add_services(self._server, self._settings, self._admission, connected, pipeline, self._health, self._backend)
+        self.port = bind(self._server, self._settings)
+        self.near = bind_near(self._server, self._settings, self.port) if self._leads else ""
         await self._set_health(_NOT_SERVING)
         await self._server.start()
-        reply = await self._pipeline.answer(_sample(self._settings))
+        reply = await pipeline.answer(_sample(self._settings))
+        if self._leads:
+            await connected.analytics.follower.begin()
         await self._set_health(_SERVING)
         self._tasks = [asyncio.create_task(task) for task in self._background()]
         return reply
+
+    @property
+    def closed_to_all(self) -> bool:
+        """Whether every caller is asked for a key and none has one."""
+        return self._connected is not None and self._connected.keys is not None and self._connected.keys.empty
 
     async def stop(self, urgent: asyncio.Event) -> None:
         """Ends everything that `start` made, in the order the module's docstring gives, at once when `urgent` is set.
@@ -158,10 +141,53 @@ class App:
             self._server = None
             await self._resources.aclose()
 
-    async def load_models(self) -> None:
-        """Has Triton load the releases in service: at the start, and when a restarted Triton has forgotten them."""
-        async with self._loading:
-            await models.load(self._deployment.ids, self._backend)
+    def _is_busy(self) -> bool:
+        """Whether so many calls are under way that challengers in shadow have to wait for better times."""
+        return self._admission.in_flight > BUSY_SHARE * self._admission.limit
+
+    @property
+    def _linger(self) -> float:
+        """Seconds that calls of a release may still take when others get its users."""
+        return self._settings.max_deadline + FLUSH_SECONDS
+
+    @property
+    def _has_fake(self) -> bool:
+        """Whether the models are this process's own."""
+        return isinstance(self._backend, FakeTriton)
+
+    async def _load_models(self, connected: services.Connected) -> None:
+        """Has Triton load what answers, and what rollouts try. Raises ConfigurationError for the former."""
+        found = await replicas.connect(self._settings, self._endpoints, self._backend, self._resources)
+        self._reconciler = Reconciler(
+            found,
+            connected.rollouts,
+            self._deployment.repository,
+            self._deployment.unrolled,
+            stand_ins={Kind.POLICY: self._deployment.policy.name, Kind.REWARD: self._deployment.reward.name},
+            linger=self._linger,
+            reports=self._leads,
+            in_use=connected.in_use,
+        )
+        self._resources.push_async_callback(self._reconciler.close)
+        if not self._has_fake:
+            holder = Holder(self._endpoints.database_url, self._deployment.unrolled)
+            self._resources.push_async_callback(holder.close)
+        await self._reconciler.bring(self._deployment.ids)
+        await self._load_challengers(self._reconciler, connected.rollouts)
+
+    async def _load_challengers(self, reconciler: Reconciler, rollouts: Rollouts) -> None:
+        """What is not there in time, or can't be told while Postgres is away, comes later."""
+        try:
+            challengers = [each.challenger for each in await rollouts.active() if each.is_active]
+        except (Unavailable, ValueError) as error:
+            log.warning("what is being rolled out can't be read, so it is not loaded yet: %s", told(error))
+            return
+        for challenger in challengers:
+            try:
+                async with asyncio.timeout(CHALLENGER_SECONDS):
+                    await reconciler.bring([challenger])
+            except (ConfigurationError, TimeoutError) as error:
+                log.warning("%s, which is being rolled out, is not loaded: %s", challenger, told(error))
 
     async def _refuse_calls(self) -> None:
         self._admission.draining = True
@@ -187,126 +213,115 @@ class App:
         await asyncio.wait([idle], timeout=FLUSH_SECONDS)
         idle.cancel()
 
-    async def _connect(self) -> Services:
-        settings, stack = self._settings, self._resources
-        threads = ThreadPoolExecutor(settings.tokenizer_threads, thread_name_prefix="tokenize")
-        stack.callback(threads.shutdown, wait=False, cancel_futures=True)
-        if isinstance(self._backend, TritonClient):
-            stack.push_async_callback(self._backend.close)
-        redis = _memory_client(self._endpoints.redis_url)
-        stack.push_async_callback(redis.aclose)
-        self._pool = await database.connect(self._endpoints.database_url, size=8)
-        stack.push_async_callback(database.close, self._pool, FLUSH_SECONDS)
-        writers = await database.connect(self._endpoints.database_url, size=2)
-        stack.push_async_callback(database.close, writers, FLUSH_SECONDS)
-        journal = Journal(writers, lookups=self._pool)
-        await journal.start()
-        stack.push_async_callback(_flush, journal)
-        policy = await asyncio.to_thread(models.served_policy, self._deployment.policy, self._backend)
-        reward = await asyncio.to_thread(models.served_reward, self._deployment.reward, self._backend, threads)
-        memory = memories.RedisMemory(redis, turns=settings.memory_turns)
-        return Services(policy, reward, journal, memory, threads)
-
-    def _listen(self, services: Services) -> grpc.aio.Server:
-        settings = self._settings
-        options = [
-            ("grpc.so_reuseport", int(self._shared_port)),
-            ("grpc.max_receive_message_length", _MESSAGE_BYTES),
-            ("grpc.max_send_message_length", _MESSAGE_BYTES),
-        ]
-        guard, bound = Guard(self._admission), settings.max_in_flight * _CALLS_OVER_LIMIT
-        server = grpc.aio.server(interceptors=[guard], options=options, maximum_concurrent_rpcs=bound)
-        defaults = Defaults(settings.candidates, settings.max_output_tokens, settings.deadline, settings.max_deadline)
-        assert self._pipeline is not None
-        inference_pb2_grpc.add_InferenceServiceServicer_to_server(
-            InferenceService(self._pipeline, services.reward, defaults), server
-        )
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        names = [SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME]
-        if isinstance(self._backend, TritonClient):
-            champion = services.reward.release.id
-            open_inference = OpenInferenceService(self._backend, lambda: champion, VERSION)
-            service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(open_inference, server)
-            names.append(OPEN_INFERENCE)
-        reflection.enable_server_reflection(names, server)
-        self.port = _bind(server, settings.listen)
-        return server
-
     async def _set_health(self, status: "health_pb2.HealthCheckResponse.ServingStatus") -> None:
-        for name in ("", SERVICE):
+        for name in ("", *SERVICES):
             await self._health.set(name, status)
 
     def _background(self) -> list[Coroutine[None, None, None]]:
         """What goes on while it serves, each for ever."""
+        assert self._connected is not None
+        analytics = self._connected.analytics
         tasks = [_repeat(self._show_health, PROBE_EVERY, "looking after the health")]
+        tasks.append(_repeat(analytics.calls.flush, calls.EVERY, "counting calls"))
         if self._leads:
-            tasks.append(_repeat(self._load_what_is_missing, PROBE_EVERY, "loading models again"))
+            tasks.append(_repeat(analytics.follower.tick, follower.EVERY, "following the log"))
+            leader = self._leader = Leader(self._endpoints.database_url, self._jobs)
+            tasks.append(leader.run())
             tasks.append(_repeat(self._make_partitions, HOUR, "making the log's next partitions"))
+            tasks.append(_repeat(self._prepare_profiles, HOUR, "indexing the user profiles"))
+            tasks.append(_repeat(self._complete_feedback, completion.EVERY, "completing feedback"))
+            forgetting = self._connected.feedback.forget_requests
+            tasks.append(_repeat(forgetting, pruning.EVERY, "forgetting old requests to rate"))
+            tasks.extend(_repeat(*task) for task in self._connected.alerts.tasks)
+        if self._reconciler is not None:
+            tasks.append(_repeat(self._keep_models, LOOK_EVERY, "looking after the models"))
         return tasks
+
+    def _jobs(self, stack: contextlib.AsyncExitStack) -> list[Job]:
+        """What the one process does that leads the rollouts, of all that could."""
+        connected, settings = self._connected, self._settings
+        assert connected is not None
+        assert self._reconciler is not None
+        rollouts = connected.rollouts
+        orders = Orders(rollouts, connected.safety_reports, settings.max_deadline)
+        coming = Arrivals(connected.arrivals, connected.publish, orders.start if settings.rollout_new == "on" else None)
+        steering = Controller(rollouts, connected.evidence)
+        stack.push_async_callback(steering.close)
+        trying = experimenting.Controller(connected.experiments, connected.evidence)
+        stack.push_async_callback(trying.close)
+        jobs: list[Job] = [
+            (steering.look, controller.EVERY, "looking after the rollouts"),
+            (trying.look, experimenting.EVERY, "looking after the experiments"),
+            (coming.look, arrivals.EVERY, "looking for what training made"),
+            (self._remover(self._reconciler, connected).look, retirement.EVERY, "removing retired releases"),
+            (connected.ended.prune, HOUR, "forgetting details of rollouts that ended"),
+        ]
+        if not self._has_fake:
+            jobs.append((self._reconciler.look, LOOK_EVERY, "looking after the models"))
+        return jobs
+
+    def _remover(self, reconciler: Reconciler, connected: services.Connected) -> Remover:
+        addresses = dict.fromkeys((*reconciler.addresses, self._endpoints.triton_url))  # replays know the latter
+        return Remover(
+            connected.rollouts,
+            self._deployment.repository,
+            is_gone=reconciler.is_gone,
+            is_needed=connected.needed,
+            names=lambda model: [leases.of_server(model), *(leases.of_model(address, model) for address in addresses)],
+            linger=self._linger,
+        )
+
+    async def _keep_models(self) -> None:
+        """Who does not lead only brings back what Triton lost; a fake is its process's own."""
+        assert self._reconciler is not None
+        if self._has_fake:
+            await self._reconciler.look()
+        elif self._leader is None or not self._leader.leads:
+            await self._reconciler.restore()
 
     async def _show_health(self) -> None:
         """Turns the health with the policy: without it there are no answers, without the reward there still are."""
-        policy, _ = self._deployment.ids
-        await self._set_health(_SERVING if await self._backend.ready(policy) else _NOT_SERVING)
-
-    async def _load_what_is_missing(self) -> None:
-        """A Triton that restarted has no models, whoever started it. One that is only slow must not load them twice."""
-        async with self._loading:
-            missing = [model for model in self._deployment.ids if not await self._backend.ready(model)]
-            self._missed = self._missed + 1 if missing else 0
-            if self._missed >= SURELY_MISSING:
-                await models.load(missing, self._backend)
-                log.warning("Triton had lost %s and has loaded it again", " and ".join(missing))
+        assert self._connected is not None
+        champion = self._connected.routes.policy.release.id
+        await self._set_health(_SERVING if await self._backend.ready(champion) else _NOT_SERVING)
 
     async def _make_partitions(self) -> None:
-        await partitions.ensure(self._pool, datetime.now(UTC))
+        async with await database.connect(self._endpoints.database_url, size=1) as pool:
+            await partitions.ensure(pool, datetime.now(UTC))
+
+    async def _prepare_profiles(self) -> None:
+        assert self._connected is not None
+        path = self._connected.path
+        await path.profiles.prepare(path.embedder.model, path.embedder.dimension)
+
+    async def _complete_feedback(self) -> None:
+        assert self._connected is not None
+        await completion.complete(self._connected.completing)
 
 
-async def _repeat(work: Callable[[], Awaitable[None]], every: float, what: str) -> None:
+async def _repeat(work: Callable[[], Awaitable[object]], every: float, what: str) -> None:
     """Does `work` every so many seconds. What fails is logged and tried again, each time after twice the wait."""
-    failures = 0
+    failures, trouble = 0, Trouble(log, what)
     while True:
         try:
             await work()
             failures = 0
+            trouble.works()
         except (RatchetError, asyncpg.PostgresError, *database.GONE) as error:
             failures += 1
-            log.warning("%s failed and is tried again: %s", what, error or type(error).__name__)
-        except Exception:  # a defect of ours must not end what keeps the service up
+            trouble.failed(error)
+        except Exception as error:  # a defect of ours must not end what keeps the service up
             failures += 1
-            log.exception("%s failed and is tried again", what)
-        await asyncio.sleep(min(2.0**failures, LONGEST_RETRY) if failures else every)
+            trouble.failed(error, defect=True)
+        await asyncio.sleep(doubled(1.0, failures, LONGEST_RETRY) if failures else every)
 
 
-async def _flush(journal: Journal) -> None:
+async def _load_pages(library: Library) -> None:
     try:
-        async with asyncio.timeout(FLUSH_SECONDS):
-            await journal.stop()
-    except TimeoutError:
-        log.warning("the log's last rows could not be written; the replies they belong to were never sent")
-
-
-def _memory_client(url: str) -> Redis:
-    try:
-        return memories.connect(url)
-    except ValueError as error:
-        raise ConfigurationError(f"REDIS_URL can't be used: {error}.") from error
-
-
-def _bind(server: grpc.aio.Server, address: str) -> int:
-    try:
-        port = server.add_insecure_port(address)
-    except RuntimeError as error:
-        raise _port_taken(address) from error
-    if not port:
-        raise _port_taken(address)
-    return port
-
-
-def _port_taken(address: str) -> ConfigurationError:
-    return ConfigurationError(
-        f"{address} can't be listened on: stop the process that uses it, or pass --listen HOST:PORT."
-    )
+        for tenant in (pages.TENANT, SAMPLE_TENANT):
+            await pages.load(library, tenant=tenant)
+    except RatchetError as error:
+        log.warning("the starter's help pages can't be loaded, the docs tool does without: %s", error)
 
 
 def _sample(settings: Settings) -> Turn:

@@ -1,10 +1,13 @@
-"""Further server processes, each kept running by a task of the launcher's."""
+"""Further processes beside the launcher's, each kept running by a task of its own."""
 
 import asyncio
 import logging
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
 from itertools import count
+from pathlib import Path
 
 from server import scrape
 from server.notice import StopNotice, before
@@ -17,17 +20,29 @@ URGENT_SECONDS = 10.0
 Process = asyncio.subprocess.Process
 
 
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A module to run by its name. `job` is the first line of its standard input, where there is one. It inherits the
+    `descriptors`; what it prints goes to `log`, else to where ours goes."""
+
+    module: str
+    arguments: tuple[str, ...] = ()
+    job: str = ""
+    descriptors: tuple[int, ...] = ()
+    log: Path | None = None
+
+
 class Worker:
-    """Runs `python -m server.worker` with `job` until `notice` is given, again when it ends by itself.
+    """Runs `program` until `notice` is given, again when it ends by itself.
 
     Its standard input stays open: a line there is the first notice, its end the second, or the first when we are gone.
     It gets `seconds` to end after the first.
     """
 
     def __init__(
-        self, name: str, job: str, seconds: float, notice: StopNotice, on_event: Callable[[str], None]
+        self, name: str, program: Program, seconds: float, notice: StopNotice, on_event: Callable[[str], None]
     ) -> None:
-        self._name, self._job, self._seconds = name, job, seconds
+        self._name, self._program, self._seconds = name, program, seconds
         self._notice, self._on_event = notice, on_event
         self._task = asyncio.create_task(self._keep(), name=name)
 
@@ -44,15 +59,13 @@ class Worker:
                 how = f"can't be started ({error})"
             if self._notice.given.is_set():
                 return
-            self._on_event(f"{self._name} {how}; starting it again in {delay} s")
+            place = f" ({self._program.log} says more)" if self._program.log else ""
+            self._on_event(f"{self._name} {how}{place}; starting it again in {delay} s")
             await before(self._notice.given, asyncio.sleep(delay))
 
     async def _run(self) -> str:
         """From its start to its end; gives how it ended."""
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "server.worker", stdin=asyncio.subprocess.PIPE, start_new_session=True
-        )
-        _say(process, self._job)
+        process = await _start(self._program)
         ending = asyncio.ensure_future(process.wait())
         if not await before(self._notice.given, ending):
             await self._end(process, ending)
@@ -69,6 +82,22 @@ class Worker:
             log.warning("%s hangs and is killed", self._name)
             process.kill()
             await ending
+
+
+async def _start(program: Program) -> Process:
+    with ExitStack() as files:
+        output = files.enter_context(program.log.open("ab")) if program.log else None
+        process = await asyncio.create_subprocess_exec(
+            *[sys.executable, "-m", program.module, *program.arguments],
+            stdin=asyncio.subprocess.PIPE,
+            stdout=output,
+            stderr=output,
+            pass_fds=program.descriptors,
+            start_new_session=True,
+        )
+    if program.job:
+        _say(process, program.job)
+    return process
 
 
 def _say(process: Process, line: str) -> None:

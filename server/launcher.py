@@ -11,9 +11,10 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
-from server import probes, scrape
-from server.app import STOP_SECONDS, App, Deployment, deploy
-from server.crew import Worker
+from server import beside, probes, scrape, tls
+from server.app import STOP_SECONDS, App
+from server.crew import Program, Worker
+from server.deployment import Deployment, deploy
 from server.embedded import ChildStatus, Endpoints, Stack
 from server.errors import ConfigurationError
 from server.notice import StopNotice
@@ -30,6 +31,8 @@ class Started:
     parts: list[ChildStatus]
     address: str
     metrics: str
+    console: str
+    """Where the web console is; "" without one."""
 
 
 class Launcher:
@@ -45,7 +48,8 @@ class Launcher:
         """Raises a RatchetError, one sentence; call `stop` in any case."""
         settings = self._settings
         require_free(settings.listen)
-        stack = Stack(settings.embedded(), on_event=self._on_event, on_restart=self._restarted)
+        tls.credentials(settings.tls_certificate, settings.tls_key)  # a wrong one is told before models are loaded
+        stack = Stack(settings.embedded(), on_event=self._on_event)
         endpoints = await stack.start()
         self._resources.push_async_callback(stack.stop)
         await self._warn_without_redis(endpoints.redis_url)
@@ -53,10 +57,14 @@ class Launcher:
         self._on_event(f"loading {' and '.join(deployment.ids)}")
         self._app = App(settings, endpoints, deployment, shared_port=settings.processes > 1)
         reply = await self._app.start()
+        if self._app.closed_to_all:
+            self._on_event("nobody can call yet: make an API key with `ratchet keys add`")
         metrics = scrape.serve(settings.metrics, self._resources)
         self._start_workers(endpoints, deployment, self._app.port)
-        host = settings.listen.rpartition(":")[0]
-        return Started(reply, endpoints, stack.status(), f"{host}:{self._app.port}", metrics)
+        address = f"{settings.listen.rpartition(':')[0]}:{self._app.port}"
+        await stack.listening(address)
+        console = self._start_console(self._app.near)
+        return Started(reply, endpoints, stack.status(), address, metrics, console)
 
     async def stop(self) -> None:
         """Ends all processes side by side, then what they share, at once when a second notice comes."""
@@ -74,15 +82,29 @@ class Launcher:
         except probes.Unreachable as error:
             self._on_event(f"serving without conversation memory until Redis is back: {error}")
 
-    async def _restarted(self, name: str) -> None:
-        if name == "triton" and self._app is not None:
-            await self._app.load_models()
-
     def _start_workers(self, endpoints: Endpoints, deployment: Deployment, port: int) -> None:
         job = json.dumps(_job(self._settings, port, endpoints, deployment))
         seconds = self._settings.lame_duck + self._settings.drain + STOP_SECONDS
         for number in range(1, self._settings.processes):
-            self._workers.append(Worker(f"server process {number}", job, seconds, self._notice, self._on_event))
+            program = Program("server.worker", job=job)
+            self._workers.append(Worker(f"server process {number}", program, seconds, self._notice, self._on_event))
+
+    def _start_console(self, target: str) -> str:
+        """Its address; "" where there is none. Comes last: nothing waits for it, and nothing needs it."""
+        if self._settings.console == "off":
+            return ""
+        try:
+            listening = beside.listen(self._settings.console)
+        except OSError as error:
+            self._on_event(
+                f"serving without the console: {self._settings.console} can't be listened on ({error.strerror}); "
+                "stop what uses it, or pass --console HOST:PORT"
+            )
+            return ""
+        self._resources.callback(listening.close)
+        program = beside.program(self._settings, target, listening)
+        self._workers.append(Worker("the console", program, beside.STOP_SECONDS, self._notice, self._on_event))
+        return beside.url_of(listening)
 
 
 def require_free(address: str) -> None:
@@ -111,5 +133,5 @@ def _job(settings: Settings, port: int, endpoints: Endpoints, deployment: Deploy
             "redis_url": endpoints.redis_url,
             "triton_url": endpoints.triton_url,
         },
-        "deployment": [str(deployment.policy), str(deployment.reward)],
+        "deployment": deployment.to_json(),
     }

@@ -1,26 +1,29 @@
 """Brings the releases to serve into Triton: installed in its repository, loaded, and wrapped for the request path."""
 
 import asyncio
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from server.backends.inference import ModelControl, PolicyBackend, RewardBackend
+from server.backends.classifier import ServedClassifier
+from server.backends.embedding import ServedEmbedder
+from server.backends.inference import EncoderBackend, ModelControl, PolicyBackend, RewardBackend
 from server.backends.policy import ServedPolicy
 from server.backends.reward import ServedReward
 from server.errors import BackendError, ConfigurationError
 from triton_models.config import Options
 from triton_models.contract import Kind
-from triton_models.manifest import Release, ReleaseError, verify
+from triton_models.manifest import Release, ReleaseError, read, verify
 from triton_models.release import install
 
 LOAD_SECONDS = 300.0
 """What loading one model may take: large ones are read from disk."""
 
 
-class Backend(PolicyBackend, RewardBackend, ModelControl, Protocol):
+class Backend(PolicyBackend, RewardBackend, EncoderBackend, ModelControl, Protocol):
     """An inference server: Triton, or the fake of it."""
 
 
@@ -38,12 +41,9 @@ async def deploy(source: Source, repository: Path) -> Path:
 
     Raises ConfigurationError, one sentence.
     """
-    try:
-        release = await asyncio.to_thread(verify, source.directory)
-        _require_kind(source, release)
+    with _explained():
+        _require_kind(source, await asyncio.to_thread(read, source.directory))
         return await asyncio.to_thread(install, source.directory, repository, source.options)
-    except (ReleaseError, OSError) as error:
-        raise ConfigurationError(str(error)) from error
 
 
 async def load(models: Sequence[str], backend: ModelControl) -> None:
@@ -58,17 +58,38 @@ async def load(models: Sequence[str], backend: ModelControl) -> None:
 
 def served_policy(directory: Path, backend: PolicyBackend) -> ServedPolicy:
     """The policy release in `directory`, ready for the request path. Reads its tokenizer: not for the event loop."""
-    return ServedPolicy(_verified(directory), directory, backend)
+    with _explained():
+        return ServedPolicy(_whole(directory), directory, backend)
 
 
 def served_reward(directory: Path, backend: RewardBackend, threads: Executor) -> ServedReward:
     """The reward release in `directory`, likewise."""
-    return ServedReward(_verified(directory), directory, backend, threads)
+    with _explained():
+        return ServedReward(_whole(directory), directory, backend, threads)
 
 
-def _verified(directory: Path) -> Release:
+def served_embedder(directory: Path, backend: EncoderBackend, threads: Executor) -> ServedEmbedder:
+    """The embedding release in `directory`, likewise."""
+    with _explained():
+        return ServedEmbedder(_whole(directory), directory, backend, threads)
+
+
+def served_classifier(directory: Path, backend: EncoderBackend, threads: Executor) -> ServedClassifier:
+    """The classifier release in `directory`, likewise."""
+    with _explained():
+        return ServedClassifier(_whole(directory), directory, backend, threads)
+
+
+def _whole(directory: Path) -> Release:
+    """The manifest, and what serving reads of the release, as that says. Weights have gigabytes and are Triton's: they
+    are hashed when they are installed, and each time before Triton reads them (`rollout/loading.py`)."""
+    return verify(directory, folder="tokenizer")
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
     try:
-        return verify(directory)
+        yield
     except (ReleaseError, OSError) as error:
         raise ConfigurationError(str(error)) from error
 
@@ -76,5 +97,5 @@ def _verified(directory: Path) -> Release:
 def _require_kind(source: Source, release: Release) -> None:
     if release.kind != source.kind:
         raise ConfigurationError(
-            f"{source.directory} is a {release.kind} release and can't serve as the {source.kind}."
+            f"{source.directory} is a release of the kind {release.kind} and can't serve as the {source.kind}."
         )

@@ -1,231 +1,279 @@
 """The request path, one line a stage: read this first.
 
-    turn -> context -> prompt -> candidates -> scoring -> selection -> delivery -> log -> reply
+    turn -> context -> tools -> prompt -> candidates + scoring + quality -> selection -> delivery -> log -> reply
 
 A stage that can't do its work degrades the reply and says so; only without any candidate, without time or without a
-durable log row is there no reply.
+durable log row is there no reply. Candidates, scoring and quality overlap: `server.deliberation` is about them.
 """
 
 import asyncio
-import time
-from collections.abc import Iterator
-from concurrent.futures import Executor
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Protocol
 
-from server.errors import BackendError, DeadlineExceeded, PolicyUnavailable
-from server.metrics import DEGRADATIONS, REWARD_SCORES, STAGE_SECONDS
-from server.stages import candidates as drawing
-from server.stages import context, delivery, prompt, scoring, selection
-from server.storage.journal import Log
-from server.storage.memory import Memory, MemoryUnavailable
+from server.blame import concerned, of_haste
+from server.deliberation import Deliberated, Deliberation, Policy
+from server.errors import (
+    BackendError,
+    DeadlineExceeded,
+    Overloaded,
+    PolicyUnavailable,
+    QueryTooLong,
+    RatchetError,
+    told,
+)
+from server.journey import Journey
+from server.keeping import Keeping
+from server.lookups import Known, Lookups, evidence_of
+from server.means import Services
+from server.progress import Observer, ignore
+from server.quality.language import detect
+from server.rollout.registry import HASTY
+from server.rollout.routed import Routed
+from server.rollout.shadow import Given
+from server.rollout.types import Kind
+from server.stages import delivery, prompt, quality, selection
+from server.stages.settings import PathSettings
 from server.storage.rows import LogEntry
-from server.types import Candidate, Degradation, DegradationReason, Exchange, Reply, Turn
-from triton_models.dialogue import transcript
-from triton_models.manifest import Release
+from server.types import (
+    Citation,
+    Degradation,
+    DegradationReason,
+    Evidence,
+    Reply,
+    SelectionMethod,
+    ToolRun,
+    Turn,
+)
 
-MEMORY_BUDGET = 0.1
-"""Seconds that reading or updating the memory may take."""
-CANDIDATES_SHARE = 0.7
-"""Share of the remaining time after which candidates that are still being drawn are given up."""
-LOG_RESERVE = 0.15
-"""Share of the time that then remains which is kept for selection and the log."""
-
-
-class Policy(drawing.Policy, prompt.Window, Protocol):
-    """A policy release that is being served."""
-
-    release: Release
-
-    @property
-    def seeded(self) -> bool:
-        """Whether seeds decide texts."""
-
-    def window(self, max_output_tokens: int) -> tuple[int, int]:
-        """Tokens for (prompt, answer)."""
-
-
-class Reward(scoring.Reward, Protocol):
-    """A reward release that is being served."""
-
-    release: Release
-
-
-@dataclass(frozen=True, slots=True)
-class Services:
-    """What the path is given."""
-
-    policy: Policy
-    reward: Reward
-    log: Log
-    memory: Memory
-    threads: Executor
-
-
-@dataclass(slots=True)
-class _Journey:
-    """What accumulates on the way of one turn."""
-
-    turn: Turn
-    began: float = field(default_factory=time.perf_counter)
-    latencies: dict[str, float] = field(default_factory=dict)
-    degradations: list[Degradation] = field(default_factory=list)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.latencies[name] = time.perf_counter() - started
-            STAGE_SECONDS.labels(name).observe(self.latencies[name])
-
-    def remaining(self) -> float:
-        """Seconds until the deadline. Raises DeadlineExceeded when there are none."""
-        left = self.turn.deadline - asyncio.get_running_loop().time()
-        if left <= 0:
-            raise DeadlineExceeded("The deadline passed before an answer existed.")
-        return left
+REFUSAL = "refusal"
+"""The generation method of an answer that no candidate gave."""
+INLINE_CHARACTERS = 400
+"""Texts longer than this are compared with the evidence in a thread."""
+_TOO_LATE = "The deadline passed before an answer existed."
+_OF_THE_POLICY = (PolicyUnavailable, Overloaded, DeadlineExceeded)
+"""Why a policy draws nothing at all."""
 
 
 class Pipeline:
     """Answers turns. Stateless: all state is in its services."""
 
-    def __init__(self, services: Services) -> None:
-        self._services = services
+    def __init__(self, services: Services, settings: PathSettings) -> None:
+        self._services, self._settings = services, settings
+        self._lookups, self._keeping = Lookups(services, settings), Keeping(services, settings)
 
-    async def answer(self, turn: Turn) -> Reply:
-        """The best of N candidates, its log row durable; the first reply when the request id was answered before."""
-        way = _Journey(turn)
+    async def answer(self, turn: Turn, watch: Observer = ignore) -> Reply:
+        """The best of N candidates, its log row durable; the first reply when the request id was answered before.
+
+        `watch` is told of what happens on the way. Raises RatchetError.
+        """
+        way = Journey(turn, watch)
         way.remaining()
+        routed = self._services.routes.of(turn)
+        if "candidates" in routed.overrides and not turn.count_given:
+            way.turn = replace(turn, candidate_count=routed.overrides["candidates"])
         try:
             async with asyncio.timeout_at(turn.deadline):
-                return await self._answer(way)
-        except TimeoutError as error:
-            raise DeadlineExceeded("The deadline passed before an answer existed.") from error
+                reply = await self._answer(way, routed)
+        except asyncio.CancelledError:  # gRPC cancels a call whose caller has left, and one whose time is over
+            if routed.assignments and way.is_late:
+                self._failed(way, routed, DeadlineExceeded(_TOO_LATE))
+            raise
+        except Exception as error:
+            failure = DeadlineExceeded(_TOO_LATE) if isinstance(error, TimeoutError) else error
+            if routed.assignments:
+                self._failed(way, routed, failure)
+            if failure is error:
+                raise
+            raise failure from error
+        reply = await self._keeping.remember(way, reply)
+        return replace(reply, shown=routed.shown) if routed.shown else reply
 
-    async def _answer(self, way: _Journey) -> Reply:
-        first = await self._find(way)
+    def _settings_for(self, routed: Routed) -> PathSettings:
+        """Those in force, but for what an experiment varies."""
+        if not routed.overrides:
+            return self._settings
+        known = {name: value for name, value in routed.overrides.items() if name in PathSettings.model_fields}
+        return self._settings.model_copy(update=known)
+
+    async def _answer(self, way: Journey, routed: Routed) -> Reply:
+        way.lost(routed.lost)
+        routed = await self._fitting(way, routed)
+        first, known = await self._lookups.begin(way)
         if first is not None:
-            return await self._remember(way, first)
-        exchanges = await self._recall(way)
-        fitted, answer_tokens = await self._compose(way, exchanges)
-        drawn = await self._draw(way, fitted, answer_tokens)
-        scored = await self._score(way, fitted, drawn)
-        reply = await self._choose(way, scored)
-        logged = await self._record(way, LogEntry(way.turn, fitted.exchanges, reply))
-        return await self._remember(way, logged)
+            return first
+        runs = await self._lookups.use_tools(way, known)
+        routed, fitted, judged = await self._judged(way, known, runs, routed)
+        reply = await self._choose(way, fitted, runs, judged, routed)
+        entry = self._entry(way, fitted.material, reply, judged, routed)
+        logged = await self._keeping.record(way, entry, known.embedding)
+        if routed.shadows and not logged.replayed:
+            self._services.shadow.offer(_given(way.turn, fitted, judged, routed), routed.shadows)
+        return logged
 
-    async def _find(self, way: _Journey) -> Reply | None:
-        turn = way.turn
-        if not turn.request_id:
-            return None
-        with way.stage("lookup"):
-            return await self._services.log.find((turn.tenant_id, turn.request_id, turn.fingerprint))
+    def _failed(self, way: Journey, routed: Routed, error: Exception) -> None:
+        """Notes a turn without a reply where what was assigned may be why; other mistakes of its caller and a log that
+        is away are not."""
+        parts = [] if "log" in way.latencies else concerned(error, routed.assignments)
+        if parts:
+            reason = error.reason if isinstance(error, RatchetError) else RatchetError.reason
+            self._services.routes.failed(way.turn, parts, HASTY if of_haste(way, error) else reason)
 
-    async def _recall(self, way: _Journey) -> tuple[Exchange, ...]:
-        with way.stage("context"):
-            exchanges, lost = await context.recall(way.turn, self._services.memory, min(MEMORY_BUDGET, way.remaining()))
-        way.degradations += lost
-        return exchanges
+    async def _fitting(self, way: Journey, routed: Routed) -> Routed:
+        """Who can read the query. Raises QueryTooLong before anything is looked up for one that no prompt can hold."""
+        try:
+            await self._require_fit(way.turn, routed.policy)
+        except QueryTooLong as error:
+            if routed.champion is None:
+                raise
+            await self._require_fit(way.turn, routed.champion)
+            return _fallen_back(way, routed, routed.champion, error)
+        return routed
 
-    async def _compose(self, way: _Journey, exchanges: tuple[Exchange, ...]) -> tuple[prompt.Prompt, int]:
-        policy, turn = self._services.policy, way.turn
+    async def _require_fit(self, turn: Turn, policy: Policy) -> None:
+        limit, _ = policy.window(turn.max_output_tokens)
+        if len(turn.query) > limit:  # a token has a character at least, as a rule
+            tokens = await asyncio.get_running_loop().run_in_executor(self._services.threads, policy.count, turn.query)
+            if tokens > limit:
+                raise QueryTooLong(tokens, limit)
+
+    async def _judged(
+        self, way: Journey, known: Known, runs: Sequence[ToolRun], routed: Routed
+    ) -> tuple[Routed, prompt.Prompt, Deliberated]:
+        """Judged candidates, the prompt that they answer, and who drew them: the champion where a challenger gave no
+        text and there is time."""
+        before = len(way.degradations)
+        try:
+            return routed, *await self._draw(way, known, runs, routed)
+        except _OF_THE_POLICY as error:
+            if routed.champion is None or way.spendable() <= 0:
+                raise
+            del way.degradations[before:]  # they were about the other's prompt and candidates
+            routed = _fallen_back(way, routed, routed.champion, error)
+        return routed, *await self._draw(way, known, runs, routed)
+
+    async def _draw(
+        self, way: Journey, known: Known, runs: Sequence[ToolRun], routed: Routed
+    ) -> tuple[prompt.Prompt, Deliberated]:
+        fitted, tokens = await self._compose(way, known, runs, routed)
+        return fitted, await self._deliberate(way, known, fitted, tokens, routed)
+
+    async def _compose(
+        self, way: Journey, known: Known, runs: Sequence[ToolRun], routed: Routed
+    ) -> tuple[prompt.Prompt, int]:
+        turn, policy, settings = way.turn, routed.policy, self._settings_for(routed)
         limit, answer_tokens = policy.window(turn.max_output_tokens)
+        material = prompt.Material(
+            turn.context, known.recollection, evidence_of(runs), known.profile, settings.instructions
+        )
         with way.stage("prompt"):
             try:
                 fitted = await asyncio.get_running_loop().run_in_executor(
-                    self._services.threads, prompt.compose, turn.query, turn.context, exchanges, policy, limit
+                    self._services.threads,
+                    prompt.compose,
+                    turn.query,
+                    material,
+                    policy,
+                    limit,
+                    settings.evidence_tokens,
                 )
             except BackendError as error:  # the chat template refuses the conversation
                 raise PolicyUnavailable(str(error)) from error
-        way.degradations += fitted.degradations
+        way.lost(fitted.degradations)
         return fitted, answer_tokens
 
-    async def _draw(self, way: _Journey, fitted: prompt.Prompt, tokens: int) -> tuple[Candidate, ...]:
-        turn, policy = way.turn, self._services.policy
-        plans = drawing.plan(turn.candidate_count, turn.seed, tokens)
-        with way.stage("candidates"):
-            drawn = await drawing.draw(fitted.text, plans, policy, way.remaining() * CANDIDATES_SHARE)
-        way.degradations += drawing.missing(drawn)
+    async def _deliberate(
+        self, way: Journey, known: Known, fitted: prompt.Prompt, tokens: int, routed: Routed
+    ) -> Deliberated:
+        turn, policy, judges = way.turn, routed.policy, routed.judges
+        judged = await Deliberation(
+            *(way, fitted, tokens, known.embedding, policy, judges, self._settings_for(routed)),
+            replaceable=routed.champion is not None,
+            timed=routed.timed,
+        ).run()
+        if judged.release != judges.rewards[0].release.id:
+            way.failed.add(Kind.REWARD)
         if turn.seed_given and not policy.seeded:
             detail = (
                 f"{policy.release.id} runs on a backend whose seeds are global: the same seed may draw other texts."
             )
-            way.degradations.append(Degradation(DegradationReason.SEED_NOT_HONORED, detail))
-        return drawn
+            way.lost([Degradation(DegradationReason.SEED_NOT_HONORED, detail)])
+        return judged
 
-    async def _score(self, way: _Journey, fitted: prompt.Prompt, drawn: tuple[Candidate, ...]) -> tuple[Candidate, ...]:
-        background = transcript(fitted.context, ((e.query, e.response) for e in fitted.exchanges))
-        with way.stage("scoring"):
-            budget = way.remaining() * (1 - LOG_RESERVE)
-            scored, lost = await scoring.score(drawn, background, way.turn.query, self._services.reward, budget)
-        way.degradations += lost
-        return scored
-
-    async def _choose(self, way: _Journey, scored: tuple[Candidate, ...]) -> Reply:
-        turn, services = way.turn, self._services
+    async def _choose(
+        self, way: Journey, fitted: prompt.Prompt, runs: tuple[ToolRun, ...], judged: Deliberated, routed: Routed
+    ) -> Reply:
+        turn, policy = way.turn, routed.policy
         with way.stage("selection"):
-            choice = selection.select(scored)
-            ask = delivery.worth_asking(scored, choice.index) and await self._may_ask(turn)
-        best = scored[choice.index]
+            choice = selection.select(judged.candidates, *_method(turn, self._settings_for(routed)), turn.seed)
+            ask = delivery.worth_asking(judged.candidates, choice.index) and await self._keeping.may_ask(way)
+            best = None if choice.index is None else judged.candidates[choice.index]
+            citations = await self._cite(best.text, fitted.material.evidence) if best else ()
         return Reply(
             response_id=turn.response_id,
-            response=best.text,
-            reward_score=best.reward_score,
-            generation_method=best.sampling.preset.name,
+            response=best.text if best else self._refusal(turn.query),
+            reward_score=best.reward_score if best else None,
+            generation_method=best.sampling.preset.name if best else REFUSAL,
             feedback_prompt=ask,
-            candidates=scored,
+            candidates=judged.candidates,
             choice=choice,
-            policy_release=services.policy.release.id,
-            reward_release=services.reward.release.id if best.reward_score is not None else "",
+            policy_release=policy.release.id,
+            reward_release=judged.release,
             seed=turn.seed,
-            seed_honored=services.policy.seeded,
+            seed_honored=policy.seeded,
             created_at=datetime.now(UTC),
             latencies=dict(way.latencies),
-            total_seconds=time.perf_counter() - way.began,
+            total_seconds=way.total(),
             degradations=tuple(way.degradations),
+            tool_runs=runs,
+            citations=citations,
+            regenerated=judged.regenerated,
+            profile_used=fitted.material.profile is not None,
         )
 
-    async def _may_ask(self, turn: Turn) -> bool:
-        try:
-            async with asyncio.timeout(MEMORY_BUDGET):
-                return await self._services.memory.claim_feedback_prompt(
-                    turn.tenant_id, turn.user_id or turn.session_id
-                )
-        except (MemoryUnavailable, TimeoutError):
-            return False  # rather not ask than ask at every turn
+    def _refusal(self, query: str) -> str:
+        return self._settings.refusal_vi if detect(query) == "vi" else self._settings.refusal
 
-    async def _record(self, way: _Journey, entry: LogEntry) -> Reply:
-        with way.stage("log"):
-            logged = await self._services.log.append(entry)
-        for degradation in logged.degradations:
-            DEGRADATIONS.labels(degradation.reason.value).inc()
-        if logged.reward_score is not None:
-            REWARD_SCORES.labels(logged.reward_release).observe(logged.reward_score)
-        return logged
+    def _entry(
+        self, way: Journey, material: prompt.Material, reply: Reply, judged: Deliberated, routed: Routed
+    ) -> LogEntry:
+        settings = self._settings_for(routed)
+        decided = {
+            "minimum_reward": judged.minimum_reward,
+            "method": settings.selection,
+            "temperature": settings.selection_temperature,
+            "exploration": settings.exploration,
+            "ensemble_weight": settings.ensemble_weight,
+            "early_stop": settings.early_stop,
+            "instructions": settings.instructions,
+        }
+        recalled, profile, context = material.recollection, material.profile, judged.reward_context
+        failed = set[Kind]() if way.is_hasty else way.failed
+        assignments = tuple(replace(a, failed=a.failed or a.kind in failed) for a in routed.assignments)
+        return LogEntry(way.turn, recalled, profile, reply, decided, context, assignments)
 
-    async def _remember(self, way: _Journey, reply: Reply) -> Reply:
-        """The exchange goes into memory before the reply leaves, so that the session's next query finds it.
+    async def _cite(self, answer: str, evidence: Sequence[Evidence]) -> tuple[Citation, ...]:
+        if len(answer) + sum(len(each.text) for each in evidence) <= INLINE_CHARACTERS:
+            return quality.citations(answer, evidence)
+        return await asyncio.get_running_loop().run_in_executor(
+            self._services.threads, quality.citations, answer, evidence
+        )
 
-        A replayed one too: its first caller may have left before it got there.
-        """
-        turn, memory = way.turn, self._services.memory
-        degradations = reply.degradations
-        if turn.session_id:
-            try:
-                with way.stage("memory"):
-                    async with asyncio.timeout(min(MEMORY_BUDGET, way.remaining())):
-                        exchange = Exchange(turn.query, reply.response)
-                        await memory.remember(
-                            turn.tenant_id, turn.user_id, turn.session_id, reply.response_id, exchange
-                        )
-            except (MemoryUnavailable, TimeoutError) as error:
-                detail = str(error) or "The memory did not answer in time."
-                degradations = (*degradations, Degradation(DegradationReason.MEMORY_NOT_UPDATED, detail))
-        if reply.replayed:
-            return replace(reply, degradations=degradations)
-        total = time.perf_counter() - way.began
-        return replace(reply, latencies=dict(way.latencies), total_seconds=total, degradations=degradations)
+
+def _given(turn: Turn, fitted: prompt.Prompt, judged: Deliberated, routed: Routed) -> Given:
+    judge = routed.judges.rewards[0]
+    return Given(turn, fitted.material, judged.candidates, judged.reward_context, judge, judged.release)
+
+
+def _method(turn: Turn, settings: PathSettings) -> tuple[SelectionMethod, selection.Settings]:
+    """How to choose: whoever names a method gets exactly it; the others' requests also explore."""
+    explore = settings.exploration if turn.selection_method is None else 0.0
+    rules = selection.Settings(settings.selection_temperature, explore, settings.ensemble_weight)
+    return turn.selection_method or SelectionMethod(settings.selection), rules
+
+
+def _fallen_back(way: Journey, routed: Routed, champion: Policy, error: Exception) -> Routed:
+    way.failed.add(Kind.POLICY)
+    detail = f"{champion.release.id} drew instead of {routed.policy.release.id}: {told(error)}."
+    way.lost([Degradation(DegradationReason.POLICY_FELL_BACK, detail)])
+    return replace(routed, policy=champion, champion=None)

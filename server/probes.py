@@ -8,7 +8,7 @@ from redis.exceptions import RedisError
 
 from server.backends.triton import TritonClient
 from server.embedded.preflight import Check
-from server.errors import RatchetError
+from server.errors import RatchetError, told
 from server.redaction import redact
 from server.settings import Settings
 from server.storage import database, memory
@@ -27,6 +27,7 @@ async def run(settings: Settings) -> list[Check]:
         _check("DATABASE_URL", urls.database_url, postgres),
         _check("REDIS_URL", urls.redis_url, redis),
         _check("TRITON_URL", urls.triton_url, triton),
+        *(_check("RATCHET_TRITON_URLS", address, triton) for address in settings.replicas if urls.triton),
     )
     return [check for check in await asyncio.gather(*checks) if check is not None]
 
@@ -47,7 +48,7 @@ async def postgres(url: str) -> str:
         version = await pool.fetchval("SHOW server_version")
         vector = await pool.fetchval("SELECT default_version FROM pg_available_extensions WHERE name = 'vector'")
     except (*database.GONE, asyncpg.PostgresError) as error:
-        raise Unreachable(f"Postgres does not answer: {error or type(error).__name__}.") from error
+        raise Unreachable(f"Postgres does not answer: {told(error)}.") from error
     finally:
         await database.close(pool, SECONDS)
     if vector is None:
@@ -64,7 +65,7 @@ async def redis(url: str) -> str:
         finally:
             await client.aclose()
     except (RedisError, OSError, TimeoutError, ValueError) as error:
-        raise Unreachable(f"Redis does not answer: {error or type(error).__name__}.") from error
+        raise Unreachable(f"Redis does not answer: {told(error)}.") from error
     return "answers PING"
 
 

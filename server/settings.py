@@ -3,9 +3,11 @@ RATCHET_ variables are refused, so that a misspelt one does not go unnoticed."""
 
 import difflib
 import ipaddress
+import json
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -13,23 +15,32 @@ from urllib.parse import urlsplit
 from pydantic import AliasChoices, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from server.alerts.settings import AlertSettings
 from server.embedded.settings import CHECKOUT, EmbeddedSettings, default_home
 from server.errors import ConfigurationError
-from server.redaction import redact
+from server.feedback.settings import FeedbackSettings
+from server.redaction import origin, redact
+from server.stages.settings import PathSettings
+from server.tools.settings import ToolSettings
 
 STARTER = CHECKOUT / "starter"
 _PREFIX = "RATCHET_"
-_PLAIN_NAMES = ("database_url", "redis_url", "triton_url")
+_PLAIN_NAMES = ("database_url", "redis_url", "triton_url", "opensearch_url")
 """Settings whose variable has no prefix: every deployment calls them so."""
 _SCHEMES = {
     "database_url": ("postgresql", "postgres"),
     "redis_url": ("redis", "rediss", "unix"),
+    "opensearch_url": ("http", "https"),
+    "web_search_url": ("http", "https"),
+    "sql_url": ("postgresql", "postgres"),
 }
 _OF_KUBERNETES = re.compile(r"RATCHET_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)")
 """What Kubernetes sets in a pod for each service whose name begins with `ratchet`; beside these there is ..._PORT."""
 
-_OTHERS = {f"{_PREFIX}{name}" for name in ("ADDRESS", "PYTHON", "SESSION", "TIMEOUT", "USER")}
-"""Variables of `./run` and of the commands that are clients."""
+_CLIENT = ("ADDRESS", "API_KEY", "BROWSER", "PYTHON", "SESSION", "TIMEOUT", "TLS", "TLS_CA", "TLS_NAME", "USER")
+_TRAINER = tuple(f"TRAINING_{name}" for name in ("SCHEDULE", "HOUR", "CONFIG", "TENANT", "BASES", "KEEP"))
+_OTHERS = {f"{_PREFIX}{name}" for name in (*_CLIENT, *_TRAINER)}
+"""Variables of `./run`, of the commands that are clients, and of the trainer."""
 
 
 def _plain(name: str) -> Any:
@@ -40,23 +51,49 @@ _HELP = {
     "database_url": "A Postgres with pgvector to use instead of the embedded one.",
     "redis_url": "A Redis or Valkey to use instead of the embedded one.",
     "triton_url": "A Triton (host:port of its gRPC) to use instead of the embedded one; needs --model-repository.",
+    "opensearch_url": "An OpenSearch that keeps the user profiles, instead of Postgres.",
 }
 
 
-class Settings(BaseSettings):
-    """All settings of one server process. Frozen. The descriptions are the flags' help texts."""
+class Settings(PathSettings, ToolSettings, FeedbackSettings, AlertSettings, BaseSettings):
+    """All settings of one server process: those of the rooms, and these. Frozen.
 
-    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="forbid", populate_by_name=True)
+    The descriptions are the flags' help texts.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=_PREFIX, frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False
+    )
 
     home: Path = Field(default_factory=default_home, description="Directory of all state.")
-    listen: str = Field(
-        "127.0.0.1:50051", description="Address of the gRPC API; loopback only while there are no keys."
+    keys: Literal["on", "off"] = Field(
+        "off", description="Ask every caller for an API key (`ratchet keys`); off: whoever is on this machine may call."
     )
+    keys_grace: float = Field(
+        3600.0, ge=0, le=30 * 86_400, description="Seconds that known keys go on working while Postgres is away."
+    )
+    tls_certificate: Path | None = Field(None, description="PEM certificate of the gRPC API, with what signed it.")
+    tls_key: Path | None = Field(
+        None, validate_default=True, description="The certificate's private key, PEM without a passphrase."
+    )
+    plaintext: Literal["loopback", "anywhere"] = Field(
+        "loopback",
+        description="Where calls without TLS are taken; anywhere: behind a proxy that ends TLS, for keys are readable.",
+    )
+    listen: str = Field(
+        "127.0.0.1:50051", description="Address of the gRPC API; beyond loopback only with keys, and TLS."
+    )
+    console: str = Field("127.0.0.1:8080", description="Address of the web console, or 'off'.")
     metrics: str = Field("127.0.0.1:9464", description="Address of Prometheus /metrics, or 'off'.")
     processes: int = Field(1, ge=1, le=64, description="Server processes that share the port.")
     database_url: str | None = _plain("database_url")
     redis_url: str | None = _plain("redis_url")
     triton_url: str | None = _plain("triton_url")
+    opensearch_url: str | None = _plain("opensearch_url")
+    triton_urls: str | None = Field(
+        None,
+        description="The replicas behind TRITON_URL (host:port,…): each gets the models. Unset: it is one.",
+    )
     model_repository: Path | None = Field(None, description="The model repository of the Triton at TRITON_URL.")
     triton_env: Path = Field(CHECKOUT / ".venv-triton", description="The environment of the embedded Triton.")
     backend: Literal["triton", "fake"] = Field("triton", description="'fake' answers without models, for development.")
@@ -82,24 +119,74 @@ class Settings(BaseSettings):
         256, ge=1, le=65536, description="Calls under way in one process before new ones are refused."
     )
     tokenizer_threads: int = Field(2, ge=1, le=64, description="Threads that tokenise, off the event loop.")
-    memory_turns: int = Field(8, ge=1, le=64, description="Exchanges of a session that are remembered.")
+    sample_data: Literal["auto", "on", "off"] = Field(
+        "auto", description="Load the starter's help pages and orders; auto: with the starter policy and own database."
+    )
+    spool: Literal["on", "off"] = Field(
+        "on", description="While Postgres is away, answer and keep the log rows on disk; off: refuse."
+    )
+    spool_dir: Path | None = Field(None, description="Where those rows go: a persistent volume. Default: HOME/spool.")
+    spool_size: int = Field(1 << 30, ge=1 << 20, description="Bytes that the spool may take.")
+    training_minimum: int = Field(
+        1000, ge=0, description="New feedback that starts a training run, where a trainer runs; 0: none does by itself."
+    )
+    rollout_new: Literal["on", "off"] = Field(
+        "off", description="Roll out by itself what training made better, by the default plan; off: only publish it."
+    )
     sample_query: str = Field("How long is the warranty?", min_length=1, description="The query answered at start.")
 
-    @field_validator("listen", "metrics")
+    @field_validator("tls_certificate", "tls_key", mode="before")
     @classmethod
-    def _loopback(cls, value: str) -> str:
-        if value == "off":
-            return value
-        host, separator, port = value.rpartition(":")
-        if not separator or not port.isdigit() or int(port) > 65535:
-            raise ValueError(f"must be HOST:PORT, such as 127.0.0.1:50051, not {value!r}")
-        if not _is_loopback(host.strip("[]")):
+    def _none(cls, value: object) -> object:
+        return value or None
+
+    @field_validator("tls_key")
+    @classmethod
+    def _pair(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if bool(value) != bool(info.data.get("tls_certificate")):
             raise ValueError(
-                f"{host} is not a loopback address: without keys Ratchet serves this machine only, so use 127.0.0.1"
+                "a certificate and its key belong together: set RATCHET_TLS_CERTIFICATE and RATCHET_TLS_KEY"
             )
         return value
 
-    @field_validator("database_url", "redis_url", "triton_url")
+    @field_validator("listen")
+    @classmethod
+    def _guarded(cls, value: str, info: ValidationInfo) -> str:
+        host = _host_of(value)
+        if _is_loopback(host):
+            return value
+        if info.data.get("keys") != "on":
+            raise ValueError(
+                f"{host} is not a loopback address: without keys Ratchet serves this machine only, so use 127.0.0.1, "
+                "or set RATCHET_KEYS=on and make keys with `ratchet keys add`"
+            )
+        if info.data.get("tls_certificate") is None and info.data.get("plaintext") != "anywhere":
+            raise ValueError(
+                f"{host} is not a loopback address, and keys would be readable on the way: set RATCHET_TLS_CERTIFICATE "
+                "and RATCHET_TLS_KEY, or RATCHET_PLAINTEXT=anywhere behind a proxy that ends TLS"
+            )
+        return value
+
+    @field_validator("console")
+    @classmethod
+    def _signed_in(cls, value: str, info: ValidationInfo) -> str:
+        if value == "off" or _is_loopback(host := _host_of(value)):
+            return value
+        if info.data.get("keys") != "on" or info.data.get("plaintext") != "anywhere":
+            raise ValueError(
+                f"{host} is not a loopback address: set RATCHET_KEYS=on, so that visitors sign in, and "
+                "RATCHET_PLAINTEXT=anywhere behind a proxy that ends TLS; or use 127.0.0.1"
+            )
+        return value
+
+    @field_validator("metrics")
+    @classmethod
+    def _loopback(cls, value: str) -> str:
+        if value != "off" and not _is_loopback(host := _host_of(value)):
+            raise ValueError(f"{host} is not a loopback address: metrics ask for no key, so use 127.0.0.1")
+        return value
+
+    @field_validator(*_PLAIN_NAMES, "web_search_url", "sql_url")
     @classmethod
     def _place(cls, value: str | None, info: ValidationInfo) -> str | None:
         if not value:
@@ -107,11 +194,26 @@ class Settings(BaseSettings):
         schemes = _SCHEMES.get(info.field_name or "")
         if schemes is None:
             return _host_and_port(value)
-        if value.partition("://")[0] not in schemes:
-            raise ValueError(f"it must begin with {schemes[0]}://")
+        scheme, separator, _ = value.partition("://")
+        if scheme not in schemes or not separator:
+            raise ValueError(f"it must begin with {' or '.join(f'{each}://' for each in schemes)}")
+        if scheme in ("http", "https") and not urlsplit(value).hostname:
+            raise ValueError("it must name a host")
         if info.field_name == "redis_url":
             _require_port(value)
         return value
+
+    @field_validator("triton_urls")
+    @classmethod
+    def _replicas(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if not value:
+            return None
+        if not info.data.get("triton_url"):
+            raise ValueError("it names the replicas behind TRITON_URL, which is not set")
+        addresses = [_host_and_port(address.strip()) for address in value.split(",")]
+        if len(set(addresses)) < len(addresses):
+            raise ValueError("it names a replica twice")
+        return ",".join(addresses)
 
     @field_validator("max_deadline")
     @classmethod
@@ -120,10 +222,22 @@ class Settings(BaseSettings):
             raise ValueError(f"it must not be less than RATCHET_DEADLINE, which is {info.data['deadline']:g} seconds")
         return value
 
-    @field_validator("home", "triton_env", "model_repository")
+    @field_validator("home", "triton_env", "model_repository", "spool_dir", "tls_certificate", "tls_key")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return value.expanduser().absolute() if value is not None else None
+
+    @property
+    def samples(self) -> bool:
+        """Whether the starter's help pages and orders belong to this server."""
+        if self.sample_data != "auto":
+            return self.sample_data == "on"
+        return self.database_url is None and Path(self.policy).parent == STARTER
+
+    @property
+    def replicas(self) -> tuple[str, ...]:
+        """The addresses of `triton_urls`."""
+        return tuple(self.triton_urls.split(",")) if self.triton_urls else ()
 
     def embedded(self) -> EmbeddedSettings:
         """Which parts are to be started."""
@@ -142,9 +256,20 @@ def load(given: Mapping[str, Any] | None = None, environment: Mapping[str, str] 
         return Settings(**{name: value for name, value in (given or {}).items() if value is not None})
     except ValidationError as error:
         first = error.errors()[0]
-        name = str(first["loc"][0])
-        detail = str(first["msg"]).removeprefix("Value error, ")
-        raise ConfigurationError(f"The setting {variable(name)} can't be used: {detail}.") from error
+        name, *inside = first["loc"]
+        detail = ": ".join([*map(str, inside), str(first["msg"]).removeprefix("Value error, ")])
+        raise ConfigurationError(f"The setting {variable(str(name))} can't be used: {detail}.") from error
+
+
+def text_of(value: object) -> str:
+    """A setting's value as its variable and its flag take it; URLs without their passwords, lists of URLs (webhooks)
+    without all that comes after their hosts, "" for None."""
+    if value is None:
+        return ""
+    if isinstance(value, tuple):
+        plain = [origin(each) if isinstance(each, str) else asdict(each) for each in value]
+        return json.dumps(plain, ensure_ascii=False)
+    return redact(str(value))
 
 
 def variable(name: str) -> str:
@@ -172,6 +297,14 @@ def _host_and_port(value: str) -> str:
     if not host or not port.isdigit():
         raise ValueError(f"must be HOST:PORT of Triton's gRPC, such as 127.0.0.1:8001, not {redact(value)!r}")
     return value
+
+
+def _host_of(address: str) -> str:
+    """The host of HOST:PORT, an IPv6 address without its brackets."""
+    host, separator, port = address.rpartition(":")
+    if not separator or not port.isdigit() or int(port) > 65535:
+        raise ValueError(f"must be HOST:PORT, such as 127.0.0.1:50051, not {address!r}")
+    return host.strip("[]")
 
 
 def _require_port(url: str) -> None:

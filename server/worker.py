@@ -5,11 +5,12 @@ import json
 import logging
 import signal
 import sys
-from pathlib import Path
 
 import uvloop
 
-from server.app import App, Deployment
+from server import logs
+from server.app import App
+from server.deployment import Deployment
 from server.embedded import Endpoints
 from server.errors import RatchetError
 from server.notice import StopNotice
@@ -51,11 +52,12 @@ async def _listen(reader: asyncio.StreamReader, notice: StopNotice) -> None:
 def _app(line: bytes) -> App:
     job = json.loads(line)
     endpoints = Endpoints(**job["endpoints"], triton_http_url=None, model_repository=None)
-    deployment = Deployment(*(Path(directory) for directory in job["deployment"]))
+    deployment = Deployment.from_json(job["deployment"])
     return App(Settings.model_validate(job["settings"]), endpoints, deployment, shared_port=True, leads=False)
 
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(process)d %(name)s: %(message)s")
+    logs.quieten()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the launcher's
     sys.exit(uvloop.run(main()))

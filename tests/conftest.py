@@ -16,8 +16,8 @@ import pytest
 from server.embedded import EmbeddedSettings, Endpoints, Stack
 from server.storage import database, partitions
 
-# Machines are shared: a slow example is no failure.
-hypothesis.settings.register_profile("shared", deadline=None)
+# Machines are shared: a slow example is no failure, and the unit part must stay quick.
+hypothesis.settings.register_profile("shared", deadline=None, max_examples=30)
 hypothesis.settings.load_profile("shared")
 
 

@@ -2,15 +2,29 @@
 
 import asyncio
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
+from server.backends.embedding import HashingEmbedder
+from server.deliberation import Judges
 from server.errors import BackendError
-from server.pipeline import Pipeline, Services
-from server.types import FinishReason, Generation, Sampling, Score
-from tests.inmemory import InMemoryLog, InMemoryMemory
+from server.judging import rules_of
+from server.learning import Learner
+from server.means import Services
+from server.pipeline import Pipeline
+from server.rollout.routed import FixedRoutes, Router
+from server.rollout.shadow import NO_SHADOW, Shadowing
+from server.stages.quality import Classifiers
+from server.stages.settings import PathSettings
+from server.stages.stopping import Priors
+from server.storage.journal import Log
+from server.storage.scores import ScoreCache
+from server.tools import selector
+from server.tools.tool import Question
+from server.types import Evidence, FinishReason, Generation, Sampling, Score
+from tests.inmemory import InMemoryLog, InMemoryMemory, InMemoryProfiles
 
 
 class StubPolicy:
@@ -20,14 +34,20 @@ class StubPolicy:
     seeded = False
 
     def __init__(self, texts: Sequence[str] = ("short", "a longer answer", "an answer of middling length")) -> None:
-        self.texts: Iterator[str] = iter(texts * 100)
+        self.texts: Iterator[str] = iter(tuple(texts) * 100)
+        self.stuck: set[int] = set()
+        self.drawn = 0
         self.failures: list[BackendError] = []
         self.prompts: list[str] = []
         self.delay = 0.0
         self.cancelled = 0
 
+    def say(self, *texts: str) -> None:
+        """Draws these from now on."""
+        self.texts = iter(texts * 100)
+
     def window(self, max_output_tokens: int) -> tuple[int, int]:
-        return 64, max_output_tokens
+        return 512, max_output_tokens
 
     def render(self, messages: Sequence[dict[str, str]]) -> str:
         return " ".join(f"<{m['role']}> {m['content']}" for m in messages)
@@ -42,8 +62,9 @@ class StubPolicy:
         self.prompts.append(prompt)
         if self.failures:
             raise self.failures.pop(0)
+        number, self.drawn = self.drawn, self.drawn + 1
         try:
-            await asyncio.sleep(self.delay)
+            await asyncio.sleep(3600 if number in self.stuck else self.delay)
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
@@ -52,27 +73,78 @@ class StubPolicy:
 
 
 class StubReward:
-    """Longer is better. `failures` are raised by the next calls, in order."""
+    """Longer is better, unless `value` says otherwise. `failures` are raised by the next calls, in order."""
 
-    release: Any = SimpleNamespace(id="reward-000001")
-
-    def __init__(self) -> None:
+    def __init__(self, name: str = "reward-000001") -> None:
+        self.release: Any = SimpleNamespace(id=name, threshold=None)
         self.failures: list[BackendError] = []
         self.contexts: list[str] = []
         self.truncated = False
+        self.value: Callable[[str], float] = lambda text: 1 - math.exp(-len(text) / 20)
 
     async def score(self, context: str, query: str, responses: Sequence[str], timeout: float) -> list[Score]:
         self.contexts.append(context)
         if self.failures:
             raise self.failures.pop(0)
-        return [Score(1 - math.exp(-len(text) / 20), float(len(text)), truncated=self.truncated) for text in responses]
+        return [Score(self.value(text), float(len(text)), truncated=self.truncated) for text in responses]
+
+
+class StubTool:
+    """Finds `evidence`. `failures` are raised by the next runs, in order; `delay` (seconds) holds for every one."""
+
+    description = "Knows what tests give it."
+
+    def __init__(self, name: str, *evidence: Evidence) -> None:
+        self.name, self.evidence = name, evidence
+        self.failures: list[Exception] = []
+        self.questions: list[Question] = []
+        self.delay = 0.0
+
+    def relevance(self, question: Question) -> float:
+        return 1.0
+
+    async def run(self, question: Question) -> tuple[Evidence, ...]:
+        self.questions.append(question)
+        if self.failures:
+            raise self.failures.pop(0)
+        await asyncio.sleep(self.delay)
+        return self.evidence
+
+    async def close(self) -> None:
+        """Nothing to give back."""
 
 
 class Path:
-    """The pipeline with its stubs at hand."""
+    """The pipeline with its stubs at hand. `settings` are the path's; without exploration where they don't say."""
 
-    def __init__(self) -> None:
-        self.policy, self.reward = StubPolicy(), StubReward()
-        self.log, self.memory = InMemoryLog(), InMemoryMemory()
+    def __init__(
+        self,
+        *tools: StubTool,
+        cache: ScoreCache | None = None,
+        routes: Router | None = None,
+        shadow: Shadowing = NO_SHADOW,
+        log: Log | None = None,
+        **settings: Any,
+    ) -> None:
+        self.policy, self.reward, self.fallback = StubPolicy(), StubReward(), StubReward("reward-000000")
+        self.log, self.memory, self.profiles = InMemoryLog(), InMemoryMemory(), InMemoryProfiles()
         self.threads = ThreadPoolExecutor(1)
-        self.pipeline = Pipeline(Services(self.policy, self.reward, self.log, self.memory, self.threads))
+        self.embedder = HashingEmbedder()
+        self.learner = Learner(self.profiles, self.embedder.model)
+        self.settings = PathSettings(**{"exploration": 0.0, "minimum_reward": 0.0, **settings})
+        rewards = (self.reward, self.fallback) if self.settings.reward_fallback else (self.reward,)
+        rules = rules_of(self.settings)
+        self.judges = Judges(rewards, cache, self.embedder.model, rules, Classifiers(), Priors())
+        services = Services(
+            routes=routes or FixedRoutes(self.policy, self.judges),
+            log=log or self.log,
+            memory=self.memory,
+            profiles=self.profiles,
+            learner=self.learner,
+            embedder=self.embedder,
+            tools=tools,
+            selector=selector.Router(0.5),
+            threads=self.threads,
+            shadow=shadow,
+        )
+        self.pipeline = Pipeline(services, self.settings)

@@ -1,5 +1,6 @@
 """Tiny random Hugging Face models of the kinds that people bring, made in a moment."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,37 @@ def bert(home: Path, *, labels: int = 1, hidden: int = 64, layers: int = 2) -> P
     return home
 
 
+def sentence_bert(home: Path, *, pooling: str = "mean", hidden: int = 64, layers: int = 2) -> Path:
+    """A random BertModel with sentence-transformers' files, which say how to pool ("mean" or "cls")."""
+    import torch
+    from transformers import BertConfig, BertModel
+
+    torch.manual_seed(0)
+    config = BertConfig(vocab_size=_wordpiece(home), **_encoder(hidden, layers, 512))
+    _spread(BertModel(config)).save_pretrained(home)
+    (home / "1_Pooling").mkdir()
+    modes = {"pooling_mode_mean_tokens": pooling == "mean", "pooling_mode_cls_token": pooling == "cls"}
+    (home / "1_Pooling" / "config.json").write_text(json.dumps({"word_embedding_dimension": hidden, **modes}))
+    (home / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 96}))
+    return home
+
+
+def classifier(home: Path, *labels: str, exclusive: bool = True, hidden: int = 64) -> Path:
+    """A random BertForSequenceClassification that names its labels."""
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification
+
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=_wordpiece(home),
+        id2label=dict(enumerate(labels)),
+        problem_type="single_label_classification" if exclusive else "multi_label_classification",
+        **_encoder(hidden, 2, 512),
+    )
+    _spread(BertForSequenceClassification(config)).save_pretrained(home)
+    return home
+
+
 def roberta(home: Path, *, labels: int = 2, hidden: int = 64, layers: int = 2) -> Path:
     """A random RobertaForSequenceClassification with a byte-level BPE tokenizer in the directory `home`."""
     import torch
@@ -72,6 +104,64 @@ def roberta(home: Path, *, labels: int = 2, hidden: int = 64, layers: int = 2) -
     )
     _spread(RobertaForSequenceClassification(config)).save_pretrained(home)
     return home
+
+
+def t5(home: Path) -> Path:
+    """A random T5ForConditionalGeneration with a byte-level BPE tokenizer: it answers texts with words of its own."""
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    size = _sequence_tokenizer(home)
+    shape = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 1, "num_decoder_layers": 1, "num_heads": 4}
+    config = T5Config(vocab_size=size, decoder_start_token_id=0, eos_token_id=2, pad_token_id=0, **shape)
+    return _saved_sequence(T5ForConditionalGeneration, config, home)
+
+
+def bart(home: Path) -> Path:
+    """A random BartForConditionalGeneration with the same kind of tokenizer."""
+    from transformers import BartConfig, BartForConditionalGeneration
+
+    return _saved_sequence(BartForConditionalGeneration, _sequence_config(BartConfig, home), home)
+
+
+def marian(home: Path) -> Path:
+    """A random MarianMTModel, as translations use it, with the same kind of tokenizer."""
+    from transformers import MarianConfig, MarianMTModel
+
+    return _saved_sequence(MarianMTModel, _sequence_config(MarianConfig, home), home)
+
+
+def _sequence_config(kind: Any, home: Path) -> Any:
+    ends = {"decoder_start_token_id": 1, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    sides = {f"{side}_{name}": size for side in ("encoder", "decoder") for name, size in _SIDE.items()}
+    return kind(
+        vocab_size=_sequence_tokenizer(home),
+        d_model=32,
+        max_position_embeddings=512,
+        forced_eos_token_id=None,
+        **sides,
+        **ends,
+    )
+
+
+_SIDE = {"layers": 1, "ffn_dim": 64, "attention_heads": 4}
+
+
+def _saved_sequence(kind: Any, config: Any, home: Path) -> Path:
+    import torch
+
+    torch.manual_seed(0)
+    kind(config).save_pretrained(home)
+    return home
+
+
+def _sequence_tokenizer(home: Path) -> int:
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = _byte_bpe(["<pad>", "<s>", "</s>"], 400)
+    names = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
+    fast.save_pretrained(home)
+    return len(fast)
 
 
 def _encoder(hidden: int, layers: int, positions: int) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from server.types import (
     Exchange,
     FinishReason,
     Preset,
+    Recollection,
     Reply,
     Sampling,
     Score,
@@ -76,4 +77,5 @@ def an_entry(turn: Turn, *, text: str = "An answer.", score: float | None = 0.5)
         latencies={"candidates": 0.25},
         total_seconds=0.5,
     )
-    return LogEntry(turn, (Exchange("Xin chào", "Chào bạn!"),), reply)
+    recollection = Recollection((Exchange("Xin chào", "Chào bạn!"),), "Earlier: hours")
+    return LogEntry(turn, recollection, None, reply)

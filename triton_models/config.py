@@ -1,14 +1,15 @@
 """Renders a release's `config.pbtxt` for Triton.
 
 The layout says which Triton backend serves it: `python` (our `model.py` on CPUs) is what runs without a GPU;
-`vllm` for a policy and `onnxruntime` or `tensorrt` for a reward change nothing but this file (and vLLM's
+`vllm` for a policy and `onnxruntime` or `tensorrt` for an encoder change nothing but this file (and vLLM's
 `1/model.json`). Fields: triton-inference-server/common, protobuf/model_config.proto.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
 
 from triton_models import contract
 from triton_models.manifest import Release, ReleaseError
@@ -16,6 +17,8 @@ from triton_models.manifest import Release, ReleaseError
 Layout = Literal["python", "vllm", "onnxruntime", "tensorrt"]
 _LAYOUTS: Mapping[str, tuple[Layout, ...]] = {
     "reward": ("python", "onnxruntime", "tensorrt"),
+    "embedding": ("python", "onnxruntime", "tensorrt"),
+    "classifier": ("python", "onnxruntime", "tensorrt"),
     "policy": ("python", "vllm"),
 }
 
@@ -29,7 +32,7 @@ class Options:
     threads: int = 0
     """CPU threads an instance computes with; 0: one a core."""
     max_queue_delay_us: int = 0
-    """How long the reward's first request waits for others to share its batch. What queues while a batch runs shares
+    """How long an encoder's first request waits for others to share its batch. What queues while a batch runs shares
     the next one in any case."""
     max_queue: int = 256
     """Requests that may wait for the policy; more are refused at once."""
@@ -54,15 +57,21 @@ def render(release: Release, options: Options | None = None) -> str:
     chosen = options or Options()
     if chosen.layout not in _LAYOUTS[release.kind]:
         raise ReleaseError(f"A {release.kind} can't be served by the {chosen.layout} backend.")
-    fields = _reward(release, chosen) if release.kind == "reward" else _policy(release, chosen)
+    if chosen.layout == "python" and release.variants and not any(v["target"] == "cpu" for v in release.variants):
+        raise ReleaseError(f"{release.id} holds nothing for CPUs: export it with --target ctranslate2 too.")
+    fields = _policy(release, chosen) if release.kind == "policy" else _encoder(release, chosen)
     return "# Rendered by triton_models.config; changes are lost when the release is installed again.\n" + _text(fields)
 
 
-def render_vllm_engine(release: Release, options: Options | None = None) -> str:
-    """The text of vLLM's `1/model.json`: its engine arguments for this policy's base model."""
+def render_vllm_engine(release: Release, options: Options | None = None, home: Path | None = None) -> str:
+    """The text of vLLM's `1/model.json`: its engine arguments for this policy's own weights, or its base model's.
+
+    `home` is the release's directory as Triton sees it.
+    """
     chosen = options or Options()
+    own = home and next(_variants(release, "vllm"), None)
     engine = {
-        "model": release.base_model,
+        "model": str(home / contract.HF_WEIGHTS) if home and own else release.base_model,
         "max_model_len": int(release.serializer["max_context"]),
         "gpu_memory_utilization": chosen.gpu_memory,
         "enable_prefix_caching": True,  # the candidates of one query share their prompt
@@ -70,13 +79,25 @@ def render_vllm_engine(release: Release, options: Options | None = None) -> str:
     return json.dumps(engine, indent=2) + "\n"
 
 
-def _reward(release: Release, options: Options) -> dict[str, Value]:
+def layout_of(text: str) -> Layout:
+    """Which layout the text of a `config.pbtxt` is. Raises ReleaseError when it is none of ours."""
+    for layout in get_args(Layout):
+        if _text(_backend(layout)) in text:
+            return cast("Layout", layout)
+    raise ReleaseError("A config.pbtxt names no backend of ours: install the release again.")
+
+
+def _encoder(release: Release, options: Options) -> dict[str, Value]:
     ragged = options.layout == "python" and release.batching == "ragged"
     names = [contract.INPUT_IDS, contract.ATTENTION_MASK]
     if release.serializer["token_type_ids"]:
         names.append(contract.TOKEN_TYPE_IDS)
     inputs = [_tensor(name, "INT64", -1, **({"allow_ragged_batch": True} if ragged else {})) for name in names]
-    sizes = {contract.ASPECTS: len(contract.ASPECT_NAMES)}
+    sizes = {
+        contract.ASPECTS: len(contract.ASPECT_NAMES),
+        contract.EMBEDDING: release.serializer.get("dimension", 1),
+        contract.PROBABILITIES: len(release.serializer.get("labels", ())),
+    }
     # No preferred sizes: they would hold back a batch that nobody is going to fill.
     # And no queue policy: with one, Triton 2.51's batcher misses wake-ups, and requests wait for its 500 ms
     # poll (measured: docs/performance.md). Ratchet bounds its calls itself.
@@ -88,7 +109,7 @@ def _reward(release: Release, options: Options) -> dict[str, Value]:
         "input": inputs,
         "output": [_tensor(name, "FP32", sizes.get(name, 1)) for name in release.outputs],
         "dynamic_batching": batching,
-        **_instances("KIND_CPU" if options.layout != "tensorrt" else "KIND_GPU", options.instances),
+        **_placed(release, options),
         **(_parameters(threads=options.threads) if options.layout == "python" else {}),
     }
 
@@ -125,6 +146,45 @@ def _policy(release: Release, options: Options) -> dict[str, Value]:
     }
 
 
+def lacking(release: Release, target: str) -> str:
+    """How to make a release that has it of one that lacks a graph, as half a sentence."""
+    if release.kind != "reward":
+        return f"export its model again with --target {target}"
+    return f"`ratchet export reward MODEL --like DIR --target {target}` makes one of the model behind it"
+
+
+def _placed(release: Release, options: Options) -> dict[str, Value]:
+    """Which of the release's graphs the layout runs, and where. Raises ReleaseError when it holds none."""
+    if options.layout == "tensorrt":
+        return _plans(release, options)
+    if options.layout == "onnxruntime":
+        if next(_variants(release, "onnxruntime"), None):
+            name = Path(contract.HALF_GRAPH).name
+            return {"default_model_filename": name, **_instances("KIND_GPU", options.instances)}
+        if contract.ASPECTS in release.outputs:  # logits in the graph of CPUs, which our code finishes
+            raise ReleaseError(
+                f"{release.id} holds no graph whose aspects ONNX Runtime can serve: {lacking(release, 'onnx-fp16')}."
+            )
+    return _instances("KIND_CPU", options.instances)
+
+
+def _plans(release: Release, options: Options) -> dict[str, Value]:
+    plans = {str(v["compute_capability"]): Path(str(v["file"])).name for v in _variants(release, "tensorrt")}
+    if not plans:
+        half = next(_variants(release, "onnxruntime"), None)
+        how = "`ratchet export plan DIR` makes one of its fp16 graph" if half else lacking(release, "tensorrt")
+        raise ReleaseError(f"{release.id} holds no TensorRT plan: {how}.")
+    files = [{"key": capability, "value": name} for capability, name in sorted(plans.items())]
+    # Every plan's first profile takes all shapes; the others are there to be chosen where all plans have them.
+    counts = {int(v["profiles"]) for v in _variants(release, "tensorrt")}
+    chosen = [str(index) for index in range(counts.pop() if len(counts) == 1 else 1)]
+    return {"cc_model_filenames": files, **_instances("KIND_GPU", options.instances, profile=chosen)}
+
+
+def _variants(release: Release, backend: str) -> Iterator[Mapping[str, Any]]:
+    return (variant for variant in release.variants if variant.get("backend") == backend)
+
+
 def _backend(layout: Layout) -> dict[str, Value]:
     if layout == "tensorrt":
         return {"platform": "tensorrt_plan"}
@@ -135,8 +195,8 @@ def _tensor(name: str, data_type: str, size: int, **more: bool) -> dict[str, Val
     return {"name": name, "data_type": Word(f"TYPE_{data_type}"), "dims": [size], **more}
 
 
-def _instances(kind: str, count: int) -> dict[str, Value]:
-    return {"instance_group": [{"kind": Word(kind), "count": count}]}
+def _instances(kind: str, count: int, **more: Value) -> dict[str, Value]:
+    return {"instance_group": [{"kind": Word(kind), "count": count, **more}]}
 
 
 def _parameters(**values: int) -> dict[str, Value]:

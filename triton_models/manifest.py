@@ -12,9 +12,9 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, cast, get_args
 
-from triton_models.contract import CODE, VERSION, Kind
+from triton_models.contract import CODE, EMBEDDING, PROBABILITIES, VERSION, Kind
 
 MANIFEST: Final = "release.json"
 CODE_FILES: Final = frozenset(
@@ -27,13 +27,19 @@ CODE_FILES: Final = frozenset(
 SCHEMA_VERSION: Final = 1
 _ID = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_ROWS: Final = frozenset({"format", "max_length", "token_type_ids"})
 _SERIALIZER_KEYS: Final[Mapping[str, tuple[frozenset[str], frozenset[str]]]] = {
-    "reward": (frozenset({"format", "max_length", "token_type_ids"}), frozenset({"vocab_size"})),
+    "reward": (_ROWS, frozenset({"vocab_size"})),
+    "embedding": (_ROWS | {"dimension"}, frozenset({"vocab_size", "prefix"})),
+    "classifier": (_ROWS | {"labels"}, frozenset({"vocab_size"})),
     "policy": (
         frozenset({"max_input_tokens", "max_context", "chat_template"}),
-        frozenset({"seeded", "end_tokens", "stop"}),
+        frozenset({"seeded", "end_tokens", "stop", "functions"}),
     ),
 }
+
+
+_OUTPUTS: Final[Mapping[str, tuple[str, ...]]] = {"embedding": (EMBEDDING,), "classifier": (PROBABILITIES,)}
 
 
 class ReleaseError(Exception):
@@ -45,9 +51,11 @@ class Release:
     """What `release.json` holds; see the fields' comments for units.
 
     `serializer` of a reward: `format` ("bert" | "roberta"), `max_length` (tokens), `token_type_ids` (bool),
-    optional `vocab_size`. Of a policy: `max_input_tokens`, `max_context` (tokens), `chat_template` (bool),
-    optional `seeded` (true when a request's seed decides its text, false when seeds are only accepted) and
-    `end_tokens` (ids that end a text), `stop` (texts that do).
+    optional `vocab_size`. Of an embedding, besides: `dimension`, optional `prefix` (put before each text). Of a
+    classifier, besides: `labels` (lower case, in the order of its probabilities). Of a policy: `max_input_tokens`,
+    `max_context` (tokens), `chat_template` (bool), optional `seeded` (true when a request's seed decides its text,
+    false when seeds are only accepted) and `end_tokens` (ids that end a text), `stop` (texts that do), `functions`
+    (true when it can call functions).
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -73,6 +81,12 @@ class Release:
         _check(self)
 
 
+def require_id(text: str) -> None:
+    """Raises ReleaseError for a text that can't be a release's id."""
+    if not _RULES["id"][0](text):
+        raise ReleaseError(f"id must be {_RULES['id'][1]}, not {text!r}.")
+
+
 def read(path: Path) -> Release:
     """The manifest of the release directory `path`. Raises ReleaseError; no file but release.json is looked
     at.
@@ -81,7 +95,10 @@ def read(path: Path) -> Release:
     try:
         raw: object = json.loads(manifest.read_bytes())
     except FileNotFoundError:
-        raise ReleaseError(f"{path} is not a release: it has no {MANIFEST}.") from None
+        why = f"it has no {MANIFEST}" if path.is_dir() else "there is no such directory"
+        raise ReleaseError(f"{path} is not a release: {why}.") from None
+    except NotADirectoryError:
+        raise ReleaseError(f"{path} is not a release: it is no directory.") from None
     except (OSError, ValueError) as error:
         raise ReleaseError(f"{manifest} can't be read as JSON: {error}.") from None
     if not isinstance(raw, dict):
@@ -89,21 +106,35 @@ def read(path: Path) -> Release:
     return _from_object(manifest, cast("dict[str, Any]", raw))
 
 
-def verify(path: Path) -> Release:
-    """The manifest of `path`, after each file it names was found inside the directory with the hash it
-    states.
+def verify(path: Path, folder: str = "") -> Release:
+    """The manifest of `path`, after each file it names was found inside the directory with the hash it states; with a
+    `folder`, only those in it were hashed.
 
     Refuses missing, altered and linked files, and files below `1/` that the manifest does not name.
     """
+    release = inspect(path)
+    for name, expected in release.files.items():
+        if name.startswith(f"{folder}/" if folder else "") and sha256(path / name) != expected:
+            raise ReleaseError(altered(path / name))
+    return release
+
+
+def inspect(path: Path) -> Release:
+    """The same without any hash: what is in the files is not known, however small they are."""
     release = read(path)
     if not release.files:
         raise ReleaseError(f"{path / MANIFEST} names no files, so nothing of the release can be trusted.")
-    for name, expected in release.files.items():
-        _verify_file(path, name, expected)
+    for name in release.files:
+        _require_file(path, name)
     for name in _content_files(path):
         if name.startswith(f"{VERSION}/") and name not in release.files:
             raise ReleaseError(f"{path / name} is not named in the release's manifest: remove it.")
     return release
+
+
+def altered(file: Path) -> str:
+    """What is said of a file whose hash is another one."""
+    return f"{file} was altered: its SHA-256 is not the manifest's."
 
 
 def write(path: Path, release: Release) -> Release:
@@ -153,15 +184,13 @@ def _content_files(path: Path) -> Iterator[str]:
             yield name
 
 
-def _verify_file(path: Path, name: str, expected: str) -> None:
+def _require_file(path: Path, name: str) -> None:
     root = path.resolve()
     file = root / name
     if Path(name).is_absolute() or ".." in Path(name).parts or file.resolve() != file:
         raise ReleaseError(f"The manifest of {path} names {name!r}, which leaves the release or is a link.")
     if not file.is_file():
         raise ReleaseError(f"{path / name} is missing: copy or export the release again.")
-    if sha256(file) != expected:
-        raise ReleaseError(f"{path / name} was altered: its SHA-256 is not the manifest's.")
 
 
 def _from_object(manifest: Path, raw: dict[str, Any]) -> Release:
@@ -187,6 +216,13 @@ def _check(release: Release) -> None:
         raise ReleaseError(f"serializer lacks {', '.join(missing)}.")
     if unknown := sorted(keys - required - optional):
         raise ReleaseError(f"serializer has keys that this version doesn't know: {', '.join(unknown)}.")
+    outputs = _OUTPUTS.get(release.kind, release.outputs)
+    if release.outputs != outputs:
+        raise ReleaseError(f"outputs of a release of this kind must be {', '.join(outputs)}.")
+    for name in sorted(keys & _SERIALIZER_RULES.keys()):
+        valid, wanted = _SERIALIZER_RULES[name]
+        if not valid(release.serializer[name]):
+            raise ReleaseError(f"serializer.{name} must be {wanted}, not {release.serializer[name]!r}.")
 
 
 def _optional_text(value: object) -> bool:
@@ -207,9 +243,17 @@ def _hashes(value: object) -> bool:
     )
 
 
+def _labels(value: object) -> bool:
+    return (
+        isinstance(value, list | tuple)
+        and all(_text(name) and name == name.lower() for name in value)
+        and len(set(value)) == len(value) >= 1
+    )
+
+
 _RULES: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
     "schema_version": (lambda value: value == SCHEMA_VERSION, f"{SCHEMA_VERSION}"),
-    "kind": (lambda value: value in ("reward", "policy"), "'reward' or 'policy'"),
+    "kind": (lambda value: value in get_args(Kind), f"one of {', '.join(get_args(Kind))}"),
     "id": (
         lambda value: isinstance(value, str) and _ID.fullmatch(value) is not None,
         "a name like reward-000001",
@@ -232,4 +276,10 @@ _RULES: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
     "parity": (lambda value: isinstance(value, Mapping), "an object"),
     "variants": (lambda value: all(isinstance(each, Mapping) for each in value), "a list of objects"),
     "files": (_hashes, "an object of path: SHA-256"),
+}
+
+_SERIALIZER_RULES: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
+    "dimension": (lambda value: type(value) is int and 1 <= value <= 16_384, "a whole number from 1 to 16384"),
+    "prefix": (lambda value: isinstance(value, str), "a text"),
+    "labels": (_labels, "a list of different names in lower case"),
 }

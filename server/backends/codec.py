@@ -1,4 +1,4 @@
-"""KServe V2 messages for the two kinds of model, to and from values. No I/O.
+"""KServe V2 messages for policies and encoders, to and from values. No I/O.
 
 Uses tritonclient's `service_pb2`: a second copy of the same protos would break the descriptor pool.
 """
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2 as pb
 
-from server.backends.inference import RewardOutput
+from server.backends.inference import Floats, RewardOutput
 from server.errors import BackendRefused
 from server.types import FinishReason, Generation, Sampling
 from triton_models import contract
@@ -32,8 +32,8 @@ _DTYPES: Mapping[str, Any] = {
 }
 
 
-def reward_request(model: str, rows: Encoded) -> Any:
-    """A ModelInferRequest that scores `rows`."""
+def encoder_request(model: str, rows: Encoded) -> Any:
+    """A ModelInferRequest for `rows` to a reward, an embedding or a classifier."""
     request = pb.ModelInferRequest(model_name=model)
     _add(request, contract.INPUT_IDS, rows.input_ids)
     _add(request, contract.ATTENTION_MASK, rows.attention_mask)
@@ -54,6 +54,15 @@ def reward_output(response: Any, count: int) -> RewardOutput:
     except (KeyError, ValueError) as error:
         raise BackendRefused(f"The model {response.model_name} gives no usable scores: {error}.") from None
     return RewardOutput(score, logit, judged)
+
+
+def encoder_output(response: Any, output: str, count: int, width: int) -> Floats:
+    """FP32 [count, width]. Raises BackendRefused when `output` is missing, of another size, or not from -1 to 1."""
+    try:
+        values = _floats(_tensors(response)[output], count * width, -1 - ROUNDING, 1 + ROUNDING)
+    except (KeyError, ValueError) as error:
+        raise BackendRefused(f"The model {response.model_name} gives no usable {output}: {error}.") from None
+    return values.reshape(count, width)
 
 
 def _floats(tensor: NDArray[Any], count: int, low: float, high: float) -> NDArray[np.float32]:

@@ -1,21 +1,25 @@
 """An inference server in this process: no models, no Triton, the same behaviour at the border.
 
 For developing against Ratchet's API where no model can run (`RATCHET_BACKEND=fake`), and for tests that plant faults.
-Texts and scores follow from the inputs alone; it passes the contract tests of `inference`.
+Texts and scores follow from the inputs alone, and pass the quality checks; it passes the contract tests of `inference`.
 """
 
 import asyncio
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from server.backends.inference import RewardOutput
+from server.backends.fake_texts import answer
+from server.backends.inference import Floats, ModelState, RewardOutput
 from server.errors import BackendError, BackendRefused, BackendTimeout, BackendUnavailable
 from server.types import FinishReason, Generation, Sampling
+from triton_models import contract
 from triton_models.serializer import Encoded
 
-_OPENINGS = ("Certainly", "Of course", "Thank you for asking", "Here is what I know", "Let me explain")
+LOWEST, HIGHEST = 0.61, 0.97
+"""Scores are spread evenly between these: above the threshold of most releases, so that any candidate may be chosen."""
 
 
 @dataclass
@@ -24,11 +28,12 @@ class Faults:
 
     generate: list[BackendError] = field(default_factory=list)
     score: list[BackendError] = field(default_factory=list)
+    encode: list[BackendError] = field(default_factory=list)
     delay: float = 0.0
 
 
 class FakeTriton:
-    """Implements PolicyBackend, RewardBackend and ModelControl."""
+    """Implements PolicyBackend, RewardBackend, EncoderBackend and ModelControl."""
 
     def __init__(self, faults: Faults | None = None) -> None:
         self.faults = faults or Faults()
@@ -36,15 +41,11 @@ class FakeTriton:
         self.cancelled = 0
 
     async def generate(self, model: str, prompt: str, sampling: Sampling, timeout: float) -> Generation:
-        """See `PolicyBackend.generate`: an opening chosen by the seed, then words of the prompt."""
+        """See `PolicyBackend.generate`: a sample chosen by prompt, seed and preset, in the prompt's language."""
         await self._pause(model, timeout)
         if self.faults.generate:
             raise self.faults.generate.pop(0)
-        digest = _digest(prompt, str(sampling.seed), sampling.preset.name)
-        words = prompt.split() or ["nothing"]
-        start = digest % len(words)
-        text = f"{_OPENINGS[digest % len(_OPENINGS)]}: {' '.join(words[start : start + 12])}"
-        tokens = text.split(" ")
+        tokens = answer(prompt, _digest(prompt, str(sampling.seed), sampling.preset.name)).split(" ")
         cut = tokens[: sampling.max_tokens]
         reason = FinishReason.LENGTH if len(cut) < len(tokens) else FinishReason.STOP
         return Generation(" ".join(cut), reason, len(cut))
@@ -54,15 +55,21 @@ class FakeTriton:
         await self._pause(model, timeout)
         if self.faults.score:
             raise self.faults.score.pop(0)
-        if rows.input_ids.shape != rows.attention_mask.shape or rows.input_ids.ndim != 2:
-            raise BackendRefused(f"The model {model} refuses the input: input_ids and attention_mask differ in shape.")
-        lengths = rows.attention_mask.sum(axis=1)
-        logits = [
-            (_digest(ids[:n].tobytes().hex()) % 8001 - 4000) / 1000
-            for ids, n in zip(rows.input_ids, lengths, strict=True)
-        ]
-        logit = np.array(logits, dtype=np.float32)
-        return RewardOutput((1 / (1 + np.exp(-logit))).astype(np.float32), logit)
+        share = np.array([digest / 2**64 for digest in _digests(model, rows)])
+        score = LOWEST + (HIGHEST - LOWEST) * share
+        return RewardOutput(score.astype(np.float32), np.log(score / (1 - score)).astype(np.float32))
+
+    async def encode(self, model: str, rows: Encoded, output: str, width: int, timeout: float) -> Floats:
+        """See `EncoderBackend.encode`: random rows that follow from the row's ids, whatever its padding."""
+        await self._pause(model, timeout)
+        if self.faults.encode:
+            raise self.faults.encode.pop(0)
+        drawn = np.array([np.random.default_rng(seed).standard_normal(width) for seed in _digests(model, rows)])
+        if output == contract.PROBABILITIES:
+            drawn = np.exp(drawn) / np.exp(drawn).sum(axis=1, keepdims=True)
+        else:
+            drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
+        return drawn.astype(np.float32)
 
     async def load(self, model: str, timeout: float) -> None:
         """See `ModelControl.load`."""
@@ -76,6 +83,10 @@ class FakeTriton:
         """See `ModelControl.ready`."""
         return model in self.loaded
 
+    async def index(self, timeout: float) -> Mapping[str, ModelState]:
+        """See `ModelControl.index`."""
+        return dict.fromkeys(self.loaded, ModelState.READY)
+
     async def _pause(self, model: str, timeout: float) -> None:
         if model not in self.loaded:
             raise BackendUnavailable(f"The model {model} is not loaded.")
@@ -86,6 +97,14 @@ class FakeTriton:
             raise
         except TimeoutError:
             raise BackendTimeout(f"The model {model} did not answer in time.") from None
+
+
+def _digests(model: str, rows: Encoded) -> list[int]:
+    """A number a row that follows from its ids."""
+    if rows.input_ids.shape != rows.attention_mask.shape or rows.input_ids.ndim != 2:
+        raise BackendRefused(f"The model {model} refuses the input: input_ids and attention_mask differ in shape.")
+    lengths = rows.attention_mask.sum(axis=1)
+    return [_digest(ids[:n].tobytes().hex()) for ids, n in zip(rows.input_ids, lengths, strict=True)]
 
 
 def _digest(*parts: str) -> int:

@@ -1,7 +1,9 @@
 """What the request path needs of an inference server. Implemented by `triton` (the real one) and by `fake`; both pass
 the same contract tests. Tensors stay behind this border."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
 
 import numpy as np
@@ -20,6 +22,14 @@ class RewardOutput:
     score: Floats
     logit: Floats
     aspects: Floats | None = None
+
+
+class ModelState(StrEnum):
+    """How a model stands on an inference server that knows of it."""
+
+    LOADING = "loading"
+    READY = "ready"
+    UNLOADING = "unloading"
 
 
 class PolicyBackend(Protocol):
@@ -42,6 +52,16 @@ class RewardBackend(Protocol):
         """
 
 
+class EncoderBackend(Protocol):
+    """Computes an embedding's vectors or a classifier's probabilities."""
+
+    async def encode(self, model: str, rows: Encoded, output: str, width: int, timeout: float) -> Floats:
+        """The model's `output` (`contract.EMBEDDING` or `PROBABILITIES`): FP32 [N, width], a row a row, -1 to 1.
+
+        Raises BackendUnavailable, BackendTimeout, BackendBusy, BackendRefused.
+        """
+
+
 class ModelControl(Protocol):
     """Loads and unloads models."""
 
@@ -53,3 +73,6 @@ class ModelControl(Protocol):
 
     async def ready(self, model: str) -> bool:
         """Whether the model answers now; false also when the inference server can't be reached."""
+
+    async def index(self, timeout: float) -> Mapping[str, ModelState]:
+        """The models that are loaded, being loaded, or being unloaded. Raises BackendError when it can't be asked."""

@@ -20,6 +20,9 @@ from triton_models.manifest import Release
 
 Message = Mapping[str, str]
 """A chat message: `role` ("system", "user" or "assistant") and `content`."""
+Function = Mapping[str, Any]
+"""A function that a policy may call: `type` and `function`, with `name`, `description`, JSON Schema `parameters`."""
+_PROBE = "probe_of_functions"
 
 
 class ServedPolicy:
@@ -43,6 +46,7 @@ class ServedPolicy:
         self._marks = re.compile("|".join(map(re.escape, marks)) or "(?!)")
         self._template = _compile(str(config.get("chat_template", "")), directory)
         self._takes_system = self._probe(directory)
+        self.can_call_functions = release.serializer.get("functions") is True and self._shows_functions()
 
     @property
     def seeded(self) -> bool:
@@ -55,18 +59,19 @@ class ServedPolicy:
         answer = min(max_output_tokens, context // 2)
         return min(int(self.release.serializer["max_input_tokens"]), context - answer), answer
 
-    def render(self, messages: Sequence[Message]) -> str:
+    def render(self, messages: Sequence[Message], functions: Sequence[Function] = ()) -> str:
         """The prompt for `messages`, ready for the answer. Raises BackendRefused when the template refuses them.
 
         Special tokens that a text spells become a space: nobody can forge a turn. Where the template has no system
-        role, the system's message leads the first user's.
+        role, the system's message leads the first user's. `functions` are shown where `can_call_functions`.
         """
         clean = [{"role": m["role"], "content": self._marks.sub(" ", m["content"])} for m in messages]
         if not self._takes_system:
             clean = _without_system(clean)
+        tools = list(functions) or None
         try:
             return self._template.render(
-                messages=clean, add_generation_prompt=True, tools=None, documents=None, **self._special
+                messages=clean, add_generation_prompt=True, tools=tools, documents=None, **self._special
             )
         except TemplateError as error:
             raise BackendRefused(f"The chat template of {self.release.id} refuses the conversation: {error}") from error
@@ -89,6 +94,15 @@ class ServedPolicy:
     async def generate(self, prompt: str, sampling: Sampling, timeout: float) -> Generation:
         """One candidate; see `PolicyBackend.generate`."""
         return await self._backend.generate(self.release.id, prompt, replace(sampling, stop=self._stop), timeout)
+
+    def _shows_functions(self) -> bool:
+        """Whether what the template renders names the functions."""
+        empty = {"type": "object", "properties": {}}
+        probe = {"type": "function", "function": {"name": _PROBE, "description": "None.", "parameters": empty}}
+        try:
+            return _PROBE in self.render([{"role": "user", "content": "Hello"}], [probe])
+        except Exception:  # a template from elsewhere may stumble over functions in any way
+            return False
 
     def _probe(self, directory: Path) -> bool:
         """Whether the template takes a system message; raises ConfigurationError when it refuses any conversation."""
@@ -117,6 +131,7 @@ def _compile(source: str, directory: Path) -> Template:
     if not source:
         raise ConfigurationError(f"{directory} has no chat template: export the model again.")
     environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
+    environment.filters["tojson"] = _as_json
     environment.globals["raise_exception"] = _raise
     environment.globals["strftime_now"] = lambda form: datetime.now().astimezone().strftime(form)
     try:
@@ -127,6 +142,17 @@ def _compile(source: str, directory: Path) -> Template:
 
 def _raise(message: str) -> None:
     raise TemplateError(message)
+
+
+def _as_json(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    """What chat templates expect of `tojson`: nothing escaped for HTML, keys in the order given."""
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
 def _token_text(token: Any) -> str:

@@ -5,6 +5,7 @@ thread hop and the backend's round trip once for several calls, an idle one make
 """
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Executor
@@ -14,9 +15,11 @@ from pathlib import Path
 from server.backends.inference import RewardBackend, RewardOutput
 from server.errors import BackendError, BackendRefused, BackendTimeout
 from server.types import Score
-from triton_models.contract import BUCKETS, REWARD_MAX_BATCH
+from triton_models.contract import REWARD_MAX_BATCH
 from triton_models.manifest import Release
 from triton_models.serializer import Encoded, RewardSerializer
+
+log = logging.getLogger(__name__)
 
 LANES = 2
 """Requests to the backend at a time: one is scored while the next is tokenised."""
@@ -71,9 +74,8 @@ class ServedReward:
                 await self._score(calls)
             except BackendRefused as error:
                 await self._score_alone(calls, error)
-            except BackendError as error:
-                for call in calls:
-                    call.fail(error)
+            except Exception as error:  # a lane that ended by it would let its callers wait out their time
+                _fail(calls, error)
 
     def _take(self) -> list[_Call]:
         """The next calls that still have somebody waiting, together of at most `_rows` rows (but at least one call)."""
@@ -105,17 +107,21 @@ class ServedReward:
         for call in calls:
             try:
                 await self._score([call])
-            except BackendError as failure:
-                call.fail(failure)
+            except Exception as failure:
+                _fail([call], failure)
 
     def _encode(self, calls: Sequence[_Call]) -> tuple[Encoded, list[bool]]:
         rows = [row for call in calls for row in self._serializer.serialize(call.context, call.query, call.responses)]
         full = [len(row) >= self._serializer.max_length for row in rows]
-        if self.release.batching == "bucketed":
-            longest = max(len(row) for row in rows)
-            multiple = next((b for b in BUCKETS if b >= longest), self._serializer.max_length)
-            return self._serializer.pad(rows, multiple), full
-        return self._serializer.pad(rows), full
+        return self._serializer.batch(rows, self.release.batching), full
+
+
+def _fail(calls: Sequence[_Call], error: Exception) -> None:
+    if not isinstance(error, BackendError):
+        log.error("scoring failed", exc_info=error)
+        error = BackendError("A defect in scoring; the server's log has it.")
+    for call in calls:
+        call.fail(error)
 
 
 def _score(output: RewardOutput, index: int, truncated: bool) -> Score:

@@ -26,7 +26,7 @@ ROLE = DATABASE = "ratchet"
 SETTINGS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
-    "max_connections": "64",
+    "max_connections": "200",
     "shared_buffers": "64MB",
     "maintenance_work_mem": "64MB",
     "max_wal_size": "512MB",
@@ -45,6 +45,8 @@ SETTINGS = {
     "log_timezone": "UTC",
     "log_line_prefix": "%m [%p] ",
     "log_checkpoints": "off",
+    # Details quote rows: what users write is in the tables, where it can be erased, and not in log files.
+    "log_error_verbosity": "terse",
 }
 
 
@@ -80,9 +82,8 @@ class Postgres:
 
     @property
     def url(self) -> str:
-        """For asyncpg: the socket's directory as the parameter `host`."""
-        place = urlencode({"host": self.address}, quote_via=quote)
-        return f"postgresql://{ROLE}:{self._password}@/{DATABASE}?{place}"
+        """For asyncpg."""
+        return url(self._layout, self._password)
 
     async def prepare(self) -> None:
         """Makes the database directory the first time. Raises HomeUnusable, PartMissing or ChildFailed."""
@@ -143,7 +144,7 @@ class Postgres:
             self._installation = _copy(self._installation, self._layout.postgres)
 
     def _read_password(self) -> str:
-        path = self._layout.postgres / "password"
+        path = _password_file(self._layout)
         if path.exists():
             return path.read_text().strip()
         if self._layout.postgres_data.exists():
@@ -206,6 +207,27 @@ class Postgres:
 
     def _command(self, *argv: str, cwd: Path) -> Command:
         return Command(argv, cwd, plain_environment(self._layout), self._account, signal.SIGINT)
+
+
+def url(layout: Layout, password: str) -> str:
+    """The database's, for asyncpg: the socket's directory is the parameter `host`."""
+    place = urlencode({"host": str(layout.postgres_socket)}, quote_via=quote)
+    return f"postgresql://{ROLE}:{password}@/{DATABASE}?{place}"
+
+
+def running_url(layout: Layout) -> str:
+    """The same for a process that did not start it. Raises HomeUnusable where it may not know the password."""
+    try:
+        return url(layout, _password_file(layout).read_text().strip())
+    except OSError as error:
+        raise HomeUnusable(
+            f"The password of the Postgres in {layout.home} can't be read ({error.strerror}): "
+            "run this as the user who runs that Ratchet."
+        ) from error
+
+
+def _password_file(layout: Layout) -> Path:
+    return layout.postgres / "password"
 
 
 def _copy(installation: Path, into: Path) -> Path:

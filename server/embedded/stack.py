@@ -40,6 +40,7 @@ class Stack:
         self._on_event, self._on_restart = on_event, on_restart
         self._layout = Layout.of(settings.home)
         self._lock: HomeLock | None = None
+        self._address = ""
         self._writing = asyncio.Lock()
         self._guard = Guard(self._layout)
         self._postgres = None if settings.database_url else Postgres(self._layout)
@@ -87,6 +88,12 @@ class Stack:
         external = [ChildStatus(name, "external", redact(url)) for name, url in urls.items() if url]
         return [*(child.status() for child in self._children), *external]
 
+    async def listening(self, address: str) -> None:
+        """Writes down where the server listens, for who looks into the home; where there is one."""
+        self._address = address
+        if self._lock is not None:
+            await self._write_status()
+
     async def __aenter__(self) -> Endpoints:
         return await self.start()
 
@@ -119,12 +126,15 @@ class Stack:
 
     async def _changed(self, what: str) -> None:
         """Tells the world; a full disk or a reader that left must not end the supervision that calls this."""
+        await self._write_status()
+        self._tell(what)
+
+    async def _write_status(self) -> None:
         try:
             async with self._writing:  # the parts start side by side and share the file
-                await asyncio.to_thread(status.write, self._layout, self.status())
+                await asyncio.to_thread(status.write, self._layout, self.status(), self._address)
         except OSError as error:
             log.warning("the state of the parts could not be written: %s", error)
-        self._tell(what)
 
     def _tell(self, what: str) -> None:
         if self._on_event is None:

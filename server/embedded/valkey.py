@@ -16,7 +16,7 @@ SETTINGS = {
     "save": "",
     "appendonly": "no",
     "maxmemory": "256mb",
-    "maxmemory-policy": "allkeys-lru",
+    "maxmemory-policy": "volatile-lru",  # caches have a time to live; live counters have none, and stay
     "daemonize": "no",
     "loglevel": "notice",
 }
@@ -51,7 +51,7 @@ class Valkey:
     @property
     def url(self) -> str:
         """For redis-py."""
-        return f"unix://{quote(self.address)}"
+        return url(self._layout)
 
     async def prepare(self) -> None:
         """Finds the binary. Raises PartMissing."""
@@ -88,3 +88,8 @@ class Valkey:
     async def relocate(self) -> bool:
         """A socket needs no other address."""
         return False
+
+
+def url(layout: Layout) -> str:
+    """The Valkey of a home, for redis-py."""
+    return f"unix://{quote(str(layout.valkey_socket))}"

@@ -16,15 +16,17 @@ from server.errors import ModelNotFound
 
 Context = Any  # grpc.aio.ServicerContext, whose stubs are generic and whose class is not
 ALIAS = "reward"
+UNASKED_SECONDS = 30.0
+"""For a caller who sets no deadline."""
 _PASSED_ON = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNIMPLEMENTED)
 """The caller's own mistakes: Triton's words help a KServe client most."""
 
 
 class OpenInferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]  # tritonclient is untyped
-    """Forwards to Triton with the alias replaced."""
+    """Forwards to Triton with the alias replaced. `longest`: seconds that a call may take."""
 
-    def __init__(self, triton: TritonClient, champion: Callable[[], str], version: str) -> None:
-        self._stub, self._champion, self._version = triton.stub, champion, version
+    def __init__(self, triton: TritonClient, champion: Callable[[], str], version: str, longest: float) -> None:
+        self._stub, self._champion, self._version, self._longest = triton.stub, champion, version, longest
 
     async def ServerLive(self, request: Any, context: Context) -> Any:
         """Whether this process answers."""
@@ -92,8 +94,10 @@ class OpenInferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # ty
         return champion
 
     async def _forward(self, method: Callable[..., Awaitable[Any]], request: Any, context: Context) -> Any:
+        remaining = context.time_remaining()
+        seconds = min(UNASKED_SECONDS if remaining is None else remaining, self._longest)
         try:
-            return await method(request, timeout=context.time_remaining() or 30.0)
+            return await method(request, timeout=seconds)
         except grpc.aio.AioRpcError as error:
             if error.code() in _PASSED_ON:
                 await context.abort(error.code(), error.details() or "")

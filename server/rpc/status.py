@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from server import errors
+from server.rollout.errors import RolloutNotPossible
 
 DOMAIN = "ratchet.v1"
 _DETAILS_KEY = "grpc-status-details-bin"
@@ -21,12 +22,35 @@ CODES: Mapping[type[errors.RatchetError], grpc.StatusCode] = {
     errors.MalformedMessage: grpc.StatusCode.INVALID_ARGUMENT,
     errors.RequestIdReused: grpc.StatusCode.ALREADY_EXISTS,
     errors.ModelNotFound: grpc.StatusCode.NOT_FOUND,
+    errors.DocumentNotFound: grpc.StatusCode.NOT_FOUND,
+    errors.DocumentUnreadable: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.ProfileNotFound: grpc.StatusCode.NOT_FOUND,
+    errors.Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    errors.PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
+    errors.ResponseNotFound: grpc.StatusCode.NOT_FOUND,
+    errors.FeedbackNotFound: grpc.StatusCode.NOT_FOUND,
+    errors.FeedbackTooLate: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.ReceiptInvalid: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.AlertNotFound: grpc.StatusCode.NOT_FOUND,
+    errors.TrainingNotFound: grpc.StatusCode.NOT_FOUND,
+    errors.TrainingHasNoReport: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.ReviewItemNotFound: grpc.StatusCode.NOT_FOUND,
+    errors.ReleaseNotFound: grpc.StatusCode.NOT_FOUND,
+    errors.ReleaseInvalid: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.ReleaseExists: grpc.StatusCode.ALREADY_EXISTS,
+    errors.ReleaseInUse: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.RolloutNotFound: grpc.StatusCode.NOT_FOUND,
+    errors.ExperimentNotFound: grpc.StatusCode.NOT_FOUND,
+    errors.ExperimentNotPossible: grpc.StatusCode.FAILED_PRECONDITION,
+    RolloutNotPossible: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.Conflict: grpc.StatusCode.ABORTED,
     errors.DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.LogRowRefused: grpc.StatusCode.FAILED_PRECONDITION,
     errors.BackendTimeout: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.BackendBusy: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.BackendRefused: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.UnreadableRow: grpc.StatusCode.UNAVAILABLE,
     errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
 }
 """By class; a subclass without an entry has its nearest base's, and RatchetError itself is INTERNAL."""
@@ -45,6 +69,8 @@ def to_status(error: errors.RatchetError) -> status_pb2.Status:
     metadata = {}
     if isinstance(error, errors.QueryTooLong):
         metadata = {"tokens": str(error.tokens), "limit": str(error.limit)}
+    if isinstance(error, errors.PermissionDenied) and error.role:
+        metadata = {"role": error.role}
     details: list[Message] = [error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata)]
     if isinstance(error, errors.InvalidRequest):
         details.append(_bad_request(error))

@@ -2,13 +2,17 @@
 same tests."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
+from tritonclient.grpc import service_pb2, service_pb2_grpc
 
+from server.backends import triton as triton_client
 from server.backends.fake import FakeTriton
 from server.backends.triton import TritonClient
 from server.errors import BackendError, BackendRefused, BackendTimeout, BackendUnavailable
@@ -141,6 +145,39 @@ async def test_readiness_follows_loading(backend: Any) -> None:
 async def test_loading_what_is_not_there_says_so(triton: TritonClient) -> None:
     with pytest.raises(BackendError, match="reward-999999"):
         await triton.load("reward-999999", 10)
+
+
+class _Loads(service_pb2_grpc.GRPCInferenceServiceServicer):
+    """As much of Triton as loading takes."""
+
+    async def RepositoryModelLoad(self, request: Any, context: Any) -> Any:
+        return service_pb2.RepositoryModelLoadResponse()
+
+
+async def test_a_triton_that_has_just_come_back_loads_although_it_was_found_away_a_moment_ago() -> None:
+    """The connection backs off after each failure: whoever does not wait for it fails for up to two seconds more."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    client, server = TritonClient(address), grpc.aio.server()
+    for _ in range(8):
+        assert not await client.ready(POLICY)
+        await asyncio.sleep(0.1)
+    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(_Loads(), server)
+    assert server.add_insecure_port(address)
+    await server.start()
+    await client.load(POLICY, 30)
+    await client.close()
+    await server.stop(None)
+
+
+async def test_loading_does_not_wait_for_a_triton_that_stays_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(triton_client, "CONNECT_SECONDS", 0.2)
+    client = TritonClient("127.0.0.1:1")
+    async with asyncio.timeout(20):
+        with pytest.raises(BackendUnavailable, match=r"127\.0\.0\.1:1"):
+            await client.load(POLICY, 300)
+    await client.close()
 
 
 async def test_a_triton_that_is_away_is_unavailable() -> None:

@@ -1,5 +1,6 @@
 """A converted tiny Llama on a real tritonserver keeps the policy's contract."""
 
+import asyncio
 import os
 import time
 from collections.abc import Iterator
@@ -10,11 +11,15 @@ import grpc
 import pytest
 
 from exporters.policy import export_policy
+from server.backends.triton import TritonClient
+from server.errors import BackendBusy
+from server.types import Preset, Sampling
 from tests import tiny_models
 from tests.conftest import RunningStack
 from tests.triton_calls import PolicyCalls, installed_as, load, parts
-from triton_models import manifest
+from triton_models import golden, manifest
 from triton_models.config import Options
+from triton_models.contract import QUEUE_FULL
 
 PROMPT = "<s><|user|>How do I track my order?</s><|assistant|>"
 NARROW_QUEUE = 2
@@ -56,6 +61,17 @@ def test_one_candidate_has_text_reason_and_counts(policy: PolicyCalls) -> None:
     assert answer.output_tokens == 12
     assert answer.input_tokens is not None
     assert 5 < answer.input_tokens < 60
+
+
+def test_a_loaded_policy_writes_its_golden_texts_again(policy: PolicyCalls, release: Path) -> None:
+    known = golden.read(release, manifest.read(release))
+    assert isinstance(known, golden.Texts)
+    asked = {"temperature": 0, "max_tokens": known.max_tokens}
+    found = [policy.ask(prompt, **asked)[0].text for prompt in known.prompts]
+    assert known.answers.keys() == {"python"}
+    assert any(answer.tells for answer in known.answers["python"])
+    assert all(answer.fits(text) for answer, text in zip(known.answers["python"], found, strict=True))
+    assert golden.text_complaints(known, "python", found) == ()
 
 
 def test_without_the_flags_only_text_comes_and_the_prompt_is_in_it(policy: PolicyCalls) -> None:
@@ -180,9 +196,21 @@ def test_cancelled_work_really_stops(narrow: PolicyCalls) -> None:
 def test_a_full_queue_is_an_error_and_passes(narrow: PolicyCalls) -> None:
     calls = [narrow.start(PROMPT, min_tokens=300, max_tokens=300, temperature=0.5 + i / 10) for i in range(8)]
     outcomes = [_outcome(call) for call in calls]
-    assert any("2 requests waiting, its limit" in outcome for outcome in outcomes)
+    assert any(QUEUE_FULL in outcome for outcome in outcomes)
     assert outcomes.count("answered") >= NARROW_QUEUE
     assert narrow.ask(PROMPT, max_tokens=2)
+
+
+async def test_a_full_queue_is_told_as_too_much_to_do(stack: RunningStack, narrow: PolicyCalls) -> None:
+    """The path answers it with the advice to come again."""
+    client = TritonClient(stack.endpoints.triton_url)
+    presets = [Preset(str(i), 0.5 + i / 10) for i in range(8)]
+    calls = [client.generate("policy-narrow", PROMPT, Sampling(preset, 1, 400), 30) for preset in presets]
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    await client.close()
+    failed = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+    assert failed
+    assert {type(outcome) for outcome in failed} == {BackendBusy}
 
 
 def _outcome(call: grpc.Call) -> str:

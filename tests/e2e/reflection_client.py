@@ -24,7 +24,7 @@ def call(name: str, **fields: object) -> dict[str, object]:
     return json_format.MessageToDict(reply, preserving_proto_field_name=True)
 
 
-answer = call("Generate", query="How long does delivery take?", candidate_count=3)
+answer = call("Generate", query="How long does delivery take?", candidate_count=3, tool_use="TOOL_USE_NONE")
 scores = call("Score", query="How long does delivery take?", responses=[answer["response"], "no"])
 assert not [name for name in sys.modules if name.startswith(("ratchet", "buf"))], "a stub of ours was imported"
 print(json.dumps({"answer": answer, "scores": scores}))

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-SECONDS = 120
+SECONDS = 240
 
 
 class Serving:
@@ -25,6 +25,8 @@ class Serving:
         command = [sys.executable, "-m", "cli.main", "serve", "--json", "--home", str(home), "--metrics", "127.0.0.1:0"]
         if "RATCHET_LISTEN" not in environment and not any(flag.startswith("--listen") for flag in flags):
             command += ["--listen", "127.0.0.1:0"]
+        if "RATCHET_CONSOLE" not in environment and not any(flag.startswith("--console") for flag in flags):
+            command += ["--console", "off"]
         self.process = subprocess.Popen(
             [*command, *flags],
             stdout=subprocess.PIPE,

@@ -1,7 +1,7 @@
 """The promise of the log: a reply that a caller received has its row, whatever dies when."""
 
 import asyncio
-import os
+import contextlib
 import signal
 from pathlib import Path
 
@@ -15,6 +15,8 @@ from ratchet.v1 import inference_pb2 as pb
 from ratchet.v1 import inference_pb2_grpc
 from server.embedded import EmbeddedSettings, Stack
 from tests.conftest import new_home
+from tests.e2e.paused import paused
+from tests.e2e.processes import first_named
 from tests.e2e.serving import Serving, serving
 
 CALLERS = 500
@@ -24,7 +26,8 @@ def kill_everything(ratchet: Serving) -> None:
     """SIGKILL to Ratchet and all that it started, at once: a power cut, as far as processes can tell."""
     tree = [psutil.Process(ratchet.process.pid), *psutil.Process(ratchet.process.pid).children(recursive=True)]
     for process in tree:
-        os.kill(process.pid, signal.SIGKILL)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
     psutil.wait_procs(tree, timeout=30)
 
 
@@ -76,13 +79,39 @@ def test_each_received_reply_has_its_row_after_everything_was_killed(enough: int
 
 
 @pytest.mark.timeout(300)
+def test_with_postgres_paused_answers_leave_in_time_and_their_rows_survive_a_kill_of_everything() -> None:
+    home = new_home()
+    with serving(home) as ratchet, grpc.insecure_channel(ratchet.started["serving"]) as channel:
+        stub = inference_pb2_grpc.InferenceServiceStub(channel)
+        with paused(first_named(ratchet.process.pid, "postgres").pid):
+            requests = [pb.GenerateRequest(query=f"Where is parcel {n}?", request_id=f"spool-{n}") for n in range(3)]
+            replies = [stub.Generate(request, timeout=10) for request in requests]
+            again = stub.Generate(requests[0], timeout=10)
+            kill_everything(ratchet)
+    assert again.response_id == replies[0].response_id
+    assert all(pb.DEGRADATION_REASON_LOG_SPOOLED in [d.reason for d in reply.degradations] for reply in replies)
+    with serving(home) as restarted, grpc.insecure_channel(restarted.started["serving"]) as channel:
+        stub = inference_pb2_grpc.InferenceServiceStub(channel)
+        assert stub.Generate(requests[1], timeout=20).response_id == replies[1].response_id
+    assert {reply.response_id for reply in replies} <= asyncio.run(logged(home))
+
+
+@pytest.mark.timeout(300)
+def test_without_a_spool_a_paused_postgres_withholds_answers() -> None:
+    with serving(new_home(), "--spool=off") as ratchet, grpc.insecure_channel(ratchet.started["serving"]) as channel:
+        stub = inference_pb2_grpc.InferenceServiceStub(channel)
+        with paused(first_named(ratchet.process.pid, "postgres").pid), pytest.raises(grpc.RpcError) as caught:
+            stub.Generate(pb.GenerateRequest(query="Where is parcel 1?"), timeout=5)
+        assert caught.value.code() in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE)
+
+
+@pytest.mark.timeout(300)
 def test_what_dies_alone_comes_back_and_the_answers_with_it() -> None:
     home = new_home()
     with serving(home) as ratchet, grpc.insecure_channel(ratchet.started["serving"]) as channel:
         stub = inference_pb2_grpc.InferenceServiceStub(channel)
-        children = {process.name(): process for process in psutil.Process(ratchet.process.pid).children(recursive=True)}
         for name in ("postgres", "valkey-server", "tritonserver"):
-            children[name].kill()
+            first_named(ratchet.process.pid, name).kill()
             assert asyncio.run(answers_again(stub)), f"no answer after {name} was killed"
 
 

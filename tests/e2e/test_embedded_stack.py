@@ -70,7 +70,7 @@ def test_status_names_each_part_and_is_readable_from_outside(stack: RunningStack
     assert parts["postgres"].version.startswith("18.")
     assert parts["triton"].version == "2.51.0"
     found = status.read(stack.home)
-    assert found == (os.getpid(), stack.stack.status())
+    assert found == (os.getpid(), stack.stack.status(), "")
 
 
 async def test_a_second_ratchet_with_the_same_home_is_told_who_holds_it(stack: RunningStack) -> None:

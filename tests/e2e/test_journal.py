@@ -71,7 +71,7 @@ async def test_backends_killed_under_load_cost_no_acknowledged_row(
             await asyncio.sleep(0.05)
             killed += await connection.fetchval(
                 "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
-                " WHERE pid <> pg_backend_pid() AND query LIKE '%WITH entry%'"
+                " WHERE pid <> pg_backend_pid() AND query LIKE '%WITH sent%'"
             )
         await connection.close()
         return killed
@@ -112,7 +112,7 @@ async def test_a_key_whose_row_was_erased_is_taken_over_never_answered_without_a
     await journal.append(first)
     await pool.execute("DELETE FROM conversation_logs WHERE session_id = 'erased'")
     second = an_entry(a_turn(session_id="erased", request_id="erased-1"))
-    assert await journal.find(("default", "erased-1", second.turn.fingerprint)) is None
+    assert await journal.find(("default", "erased-1", second.turn.fingerprint), 5.0) is None
     assert (await journal.append(second)).response_id == second.turn.response_id
     assert await logged(pool, "erased") == 1
 
@@ -155,7 +155,7 @@ async def test_large_rows_go_in_small_batches(journal: Journal, pool: asyncpg.Po
 
 
 async def test_a_full_queue_refuses_instead_of_growing(pool: asyncpg.Pool) -> None:
-    journal = Journal(pool, pending_size=100)  # not started: nothing is taken out
+    journal = Journal(pool, pending_size=250)  # not started: nothing is taken out
     waiting = [asyncio.create_task(journal.append(an_entry(a_turn()))) for _ in range(3)]
     await asyncio.sleep(0)
     with pytest.raises(Overloaded):

@@ -79,14 +79,21 @@ def test_a_client_with_nothing_but_reflection_generates_and_scores(address: str,
 
 
 def test_the_session_goes_on_across_calls_and_processes(ratchet: Serving, address: str) -> None:
+    """The starter samples, and refuses at times: a refusal is no exchange to remember."""
+    answered: list[str] = []
+    expected: list[list[str]] = []
     for number in range(6):
+        expected.append(list(answered))
         with own_channel(address) as channel:
             once = inference_pb2_grpc.InferenceServiceStub(channel)
             request = pb.GenerateRequest(query=f"Question {number}?", user_id="u", session_id="goes-on")
             reply = once.Generate(request, timeout=30)
             assert not reply.degradations, reply.degradations
+        if not reply.refused:
+            answered.append(request.query)
     remembered = [[turn["query"] for turn in json.loads(row)["turns"]] for row in asyncio.run(contexts(ratchet))]
-    assert remembered == [[f"Question {earlier}?" for earlier in range(number)] for number in range(6)]
+    assert len(answered) > 2
+    assert remembered == expected
 
 
 def own_channel(address: str) -> grpc.Channel:
@@ -157,13 +164,14 @@ def test_a_query_past_the_window_is_the_callers_to_shorten(stub: inference_pb2_g
 def test_one_and_sixteen_candidates(stub: inference_pb2_grpc.InferenceServiceStub) -> None:
     for count in (1, 16):
         reply = stub.Generate(pb.GenerateRequest(query="Which sizes do you have?", candidate_count=count), timeout=60)
-        assert reply.candidates_count == count
+        # When the checks turn down every candidate, others are drawn once more, as long as there is time.
+        assert count <= reply.candidates_count <= (2 * count if reply.regenerated else count)
 
 
 def test_a_seed_that_can_not_be_honored_is_told(stub: inference_pb2_grpc.InferenceServiceStub) -> None:
     reply = stub.Generate(pb.GenerateRequest(query="Hello", seed=3), timeout=30)
     assert reply.seed == 3
-    assert [each.reason for each in reply.degradations] == [pb.DEGRADATION_REASON_SEED_NOT_HONORED]
+    assert pb.DEGRADATION_REASON_SEED_NOT_HONORED in {each.reason for each in reply.degradations}
 
 
 def test_a_repeated_request_id_gets_the_first_reply_from_any_process(address: str) -> None:
@@ -232,6 +240,20 @@ def test_ask_and_score_print_for_people_and_for_programs(address: str) -> None:
     assert answer["candidates_count"] == 5
     scores = json.loads(command("score", "Hello", "Hi there!", "No.", "--json", address=address).stdout)
     assert len(scores["scores"]) == 2
+
+
+def test_a_reply_is_found_in_the_log_told_whole_and_exported(address: str, tmp_path: Path) -> None:
+    asked = command("ask", "How long is the warranty, please?", "--user", "finder", "--json", address=address)
+    reply = json.loads(asked.stdout)
+    listed = command("logs", "list", "--user", "finder", "--text", "WARRANTY please", "--json", address=address)
+    assert [each["response_id"] for each in json.loads(listed.stdout)["conversations"]] == [reply["response_id"]]
+    told = json.loads(command("logs", "show", reply["response_id"], "--json", address=address).stdout)
+    later = ("receipt", "latencies", "total_latency")  # the row can't hold how long it took to write it
+    assert {**told["reply"], **dict.fromkeys(later)} == {**reply, **dict.fromkeys(later)}
+    done = command("logs", "export", "--user", "finder", "--to", str(tmp_path / "out"), address=address)
+    assert done.returncode == 0, done.stderr
+    (row,) = (tmp_path / "out" / "logs-00000.jsonl").read_text().splitlines()
+    assert json.loads(row)["response"] == reply["response"]
 
 
 def test_a_refused_question_is_one_sentence(address: str) -> None:

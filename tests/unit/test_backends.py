@@ -7,20 +7,29 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tritonclient.grpc import service_pb2
 
-from server.backends import codec
+from server.backends import codec, triton
 from server.backends.fake import FakeTriton
 from server.backends.inference import RewardOutput
 from server.backends.policy import ServedPolicy
 from server.backends.reward import ServedReward
-from server.errors import BackendRefused, BackendTimeout, BackendUnavailable, ConfigurationError
+from server.errors import (
+    BackendBusy,
+    BackendError,
+    BackendRefused,
+    BackendTimeout,
+    BackendUnavailable,
+    ConfigurationError,
+)
 from server.settings import STARTER
-from server.stages.prompt import compose
+from server.stages.prompt import Material, compose
+from triton_models import contract
 from triton_models.manifest import read
 from triton_models.serializer import Encoded
 
@@ -52,9 +61,9 @@ def test_a_tail_fits_and_is_an_end_of_the_text(text: str, tokens: int) -> None:
     "context", ["🎉" * 300, "Tiếng Việt có dấu. " * 200, "日本語の文章です。" * 200, "\u0301" * 500]
 )
 def test_a_context_of_many_bytes_a_character_is_cut_and_ends(context: str) -> None:
-    prompt = compose("Hi?", context, (), SERVED, 100)
+    prompt = compose("Hi?", Material(context), SERVED, 100, 50)
     assert SERVED.count(prompt.text) <= 100
-    assert context.endswith(prompt.context)
+    assert context.endswith(prompt.material.context)
 
 
 def test_marks_of_the_template_can_not_be_forged() -> None:
@@ -86,6 +95,35 @@ def test_a_template_that_can_not_work_is_refused_at_load(tmp_path: Path, templat
 def test_a_template_can_not_reach_python(tmp_path: Path) -> None:
     with pytest.raises(Exception, match=r"unsafe|refuses|undefined"):
         with_template(tmp_path, "{{ messages.__class__.__mro__ }}")
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (f"the policy's {contract.QUEUE_FULL}: 256 requests wait", BackendBusy),
+        ("request for model 'reward' failed: Exceeds maximum queue size", BackendBusy),
+        (f"the policy {contract.UNLOADING}", BackendUnavailable),
+        ("Request for unknown model: 'policy-9' is not found", BackendUnavailable),
+        ("text_input has 900 tokens; the limit is 512", BackendRefused),
+        ("stop has 20 texts, such as 'the queue was full'", BackendRefused),
+    ],
+)
+def test_a_streams_errors_are_told_by_their_words(said: str, expected: type[Exception]) -> None:
+    assert type(triton._refusal("policy-000001", said)) is expected
+
+
+@pytest.mark.parametrize(
+    ("code", "of_model", "of_triton"),
+    [
+        ("DEADLINE_EXCEEDED", "The model policy-000001 did not answer in time.", "Triton did not answer in time."),
+        ("UNAVAILABLE", "The model policy-000001 can't be reached at Triton: why", "Triton can't be reached: why"),
+        ("INTERNAL", "The model policy-000001 refuses the input: why", "Triton refuses the input: why"),
+    ],
+)
+def test_what_is_asked_of_triton_itself_names_no_model(code: str, of_model: str, of_triton: str) -> None:
+    error = grpc.aio.AioRpcError(grpc.StatusCode[code], grpc.aio.Metadata(), grpc.aio.Metadata(), details="why")
+    assert str(triton.translate("policy-000001", error)) == of_model
+    assert str(triton.translate("", error)) == of_triton
 
 
 def response(score: Any, logit: Any, datatype: str = "FP32") -> Any:
@@ -176,6 +214,50 @@ async def test_a_call_that_is_late_or_left_does_not_hold_up_the_next(reward: tup
         await late
     backend.faults.delay = 0.0
     assert len(await served.score("", "q", ["c", "d"], 10)) == 2
+
+
+async def test_a_defect_is_told_to_every_caller_of_the_batch_at_once_and_ends_nothing_else(
+    reward: tuple[ServedReward, Recording], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    served, _ = reward
+
+    def stumbles(calls: object) -> None:
+        raise TypeError("hunter2")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(served, "_encode", stumbles)
+        async with asyncio.timeout(5):
+            calls = [served.score("", "q", ["a"], 60) for _ in range(6)]
+            outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [BackendError] * 6
+    assert "hunter2" not in str(outcomes[0])
+    assert "hunter2" in caplog.text
+    assert len(await served.score("", "q", ["a"], 5)) == 1
+
+
+async def test_a_defect_after_a_refusal_costs_only_the_call_that_meets_it(
+    reward: tuple[ServedReward, Recording], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Calls that were refused together are tried alone; the third of them meets the defect."""
+    served, backend = reward
+    ask = backend.score
+
+    async def score(model: str, rows: Encoded, timeout: float) -> RewardOutput:
+        if len(rows.input_ids) > 1:
+            raise BackendRefused("one of them")
+        return await ask(model, rows, timeout)
+
+    def encode(calls: Any) -> Any:
+        if [call.responses for call in calls] == [["bad"]]:
+            raise TypeError("a defect")
+        return ServedReward._encode(served, calls)
+
+    monkeypatch.setattr(backend, "score", score)
+    monkeypatch.setattr(served, "_encode", encode)
+    async with asyncio.timeout(5):
+        calls = [served.score("", "q", ["bad" if i == 3 else "fine"], 60) for i in range(6)]
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert [isinstance(outcome, BackendError) for outcome in outcomes] == [i == 3 for i in range(6)]
 
 
 async def test_a_backend_that_fails_is_told_to_every_caller(reward: tuple[ServedReward, Recording]) -> None:

@@ -123,10 +123,10 @@ def test_status_survives_the_file(tmp_path: Path) -> None:
         ChildStatus("triton", "running", "127.0.0.1:1", "2.51.0", 7, 1, tmp_path / "triton.log", "ended"),
         ChildStatus("postgres", "external", "db/x"),
     ]
-    status.write(layout, parts)
+    status.write(layout, parts, "127.0.0.1:50091")
     assert status.read(tmp_path) is None, "nobody holds the lock: the file is stale"
     lock = HomeLock(layout.lock)
-    assert status.read(tmp_path) == (os.getpid(), parts)
+    assert status.read(tmp_path) == (os.getpid(), parts, "127.0.0.1:50091")
     lock.release()
 
 

@@ -67,6 +67,39 @@ def test_a_manifest_that_is_wrong_is_refused_in_one_sentence(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("kind", "spec", "outputs", "complaint"),
+    [
+        ("embedding", {"dimension": 8}, ("sentence_embedding",), None),
+        ("embedding", {"dimension": 8, "prefix": "query: "}, ("sentence_embedding",), None),
+        ("embedding", {}, ("sentence_embedding",), "lacks dimension"),
+        ("embedding", {"dimension": 0}, ("sentence_embedding",), "dimension must be a whole number"),
+        ("embedding", {"dimension": True}, ("sentence_embedding",), "dimension must be a whole number"),
+        ("embedding", {"dimension": 8, "prefix": 1}, ("sentence_embedding",), "prefix must be a text"),
+        ("embedding", {"dimension": 8}, ("score",), "outputs of a release of this kind must be sentence_embedding"),
+        ("classifier", {"labels": ["toxic", "neutral"]}, ("probabilities",), None),
+        ("classifier", {"labels": ["toxic"]}, ("probabilities",), None),
+        ("classifier", {}, ("probabilities",), "lacks labels"),
+        ("classifier", {"labels": []}, ("probabilities",), "labels must be"),
+        ("classifier", {"labels": "toxic"}, ("probabilities",), "labels must be"),
+        ("classifier", {"labels": ["Toxic", "neutral"]}, ("probabilities",), "in lower case"),
+        ("classifier", {"labels": ["toxic", "toxic"]}, ("probabilities",), "different names"),
+        ("classifier", {"labels": ["a", "b"]}, ("probabilities", "logit"), "outputs of a release of this kind"),
+        ("reward", {"labels": ["a", "b"]}, ("score", "logit"), "doesn't know: labels"),
+    ],
+)
+def test_each_kind_of_encoder_states_what_it_gives(
+    tmp_path: Path, kind: str, spec: dict[str, Any], outputs: tuple[str, ...], complaint: str | None
+) -> None:
+    rows = {"format": "bert", "max_length": 16, "token_type_ids": True}
+    changes = {"kind": kind, "serializer": rows | spec, "outputs": outputs}
+    if complaint is None:
+        assert manifest.verify(reward_directory(tmp_path / "r", **changes)).kind == kind
+    else:
+        with pytest.raises(ReleaseError, match=complaint):
+            reward_directory(tmp_path / "r", **changes)
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{", "\udcff"])
 def test_what_is_no_json_object_is_refused(release: Path, text: str) -> None:
     (release / "release.json").write_bytes(text.encode(errors="surrogateescape"))
@@ -83,6 +116,14 @@ def test_an_altered_file_is_found(release: Path) -> None:
     (release / "1" / "model.onnx").write_bytes(b"other weights")
     with pytest.raises(ReleaseError, match="was altered"):
         manifest.verify(release)
+
+
+def test_of_a_folder_alone_that_folder_is_looked_at(release: Path) -> None:
+    (release / "1" / "model.onnx").write_bytes(b"other weights")
+    assert manifest.verify(release, folder="tokenizer") == manifest.read(release)
+    (release / "tokenizer" / "tokenizer.json").write_bytes(b"{}")
+    with pytest.raises(ReleaseError, match=r"tokenizer\.json was altered"):
+        manifest.verify(release, folder="tokenizer")
 
 
 def test_a_missing_file_is_found(release: Path) -> None:

@@ -19,7 +19,16 @@ async def test_the_best_of_n_answers_and_everything_is_logged() -> None:
     assert reply.generation_method == "top_k_50"
     assert reply.candidates_count == 3
     assert reply.reward_score == max(c.reward_score or 0 for c in reply.candidates)
-    assert list(reply.latencies) == ["context", "prompt", "candidates", "scoring", "selection", "log", "memory"]
+    assert list(reply.latencies) == [
+        "context",
+        "prompt",
+        "candidates",
+        "scoring",
+        "quality",
+        "selection",
+        "log",
+        "memory",
+    ]
     assert reply.degradations == ()
     (entry,) = path.log.entries
     assert entry.reply.response == reply.response
@@ -33,6 +42,14 @@ async def test_the_session_is_remembered_and_the_reward_model_sees_it() -> None:
     assert path.policy.prompts[-1].startswith("<system> given facts <user> first <assistant>")
     assert path.reward.contexts[-1].startswith("given facts\nUser: first\nAssistant: ")
     assert [e.query for e in path.memory.sessions["default", "ann", "s1"]] == ["first", "second"]
+
+
+async def test_the_log_keeps_the_very_context_that_the_reward_model_was_given() -> None:
+    path = Path()
+    await path.pipeline.answer(a_turn(query="đầu tiên"))
+    await path.pipeline.answer(a_turn(query="thứ hai", context="given facts"))
+    assert [entry.reward_context for entry in path.log.entries] == ["", path.reward.contexts[-1]]
+    assert path.reward.contexts[-1] == f"given facts\nUser: đầu tiên\nAssistant: {path.log.entries[0].reply.response}"
 
 
 async def test_sessions_of_two_users_never_mix() -> None:
@@ -113,6 +130,16 @@ async def test_what_the_reward_model_could_not_see_is_told() -> None:
     assert [d.reason for d in reply.degradations] == [Reason.SCORING_TRUNCATED]
 
 
+async def test_looking_up_a_request_id_takes_a_small_part_of_the_time_that_is_left() -> None:
+    path = Path()
+    loop = asyncio.get_running_loop()
+    for seconds in (1, 60):
+        await path.pipeline.answer(a_turn(request_id=f"part-{seconds}", deadline=loop.time() + seconds))
+    short, long = (path.log.lookups[0], path.log.lookups[2])  # each row's own one comes between
+    assert 0 < short <= 0.15
+    assert long == 0.3
+
+
 async def test_a_request_id_of_another_question_is_refused() -> None:
     path = Path()
     await path.pipeline.answer(a_turn(request_id="r1", query="one"))
@@ -148,7 +175,7 @@ async def test_a_user_is_not_asked_for_feedback_twice_in_a_row() -> None:
 
 async def test_old_exchanges_leave_the_prompt_before_the_query_does() -> None:
     path = Path()
-    path.memory.sessions["default", "ann", "s1"] = [Exchange("word " * 60, "word " * 10), Exchange("b", "c")]
+    path.memory.sessions["default", "ann", "s1"] = [Exchange("word " * 500, "word " * 60), Exchange("b", "c")]
     reply = await path.pipeline.answer(a_turn(query="now"))
     assert path.policy.prompts[-1] == "<user> b <assistant> c <user> now"
     assert [d.reason for d in reply.degradations] == [Reason.CONTEXT_TRUNCATED]

@@ -13,11 +13,13 @@ from prometheus_client import REGISTRY
 from ratchet.v1 import errors_pb2, inference_pb2_grpc
 from ratchet.v1 import inference_pb2 as pb
 from server.errors import BackendBusy, BackendRefused, BackendTimeout, BackendUnavailable, LogUnavailable
+from server.feedback.receipts import Receipts
 from server.rpc.inference import InferenceService
 from server.rpc.interceptors import Admission, Guard
 from server.rpc.messages import Defaults, fingerprint
-from tests.path import Path
+from tests.path import Path, StubReward
 
+SECRET = b"s" * 32
 METHOD = "/ratchet.v1.InferenceService/Generate"
 
 
@@ -31,7 +33,7 @@ class Edge:
 async def edge() -> AsyncIterator[Edge]:
     path, admission = Path(), Admission(limit=4)
     server = grpc.aio.server(interceptors=[Guard(admission)])
-    service = InferenceService(path.pipeline, path.reward, Defaults(candidate_count=3))
+    service = InferenceService(path.pipeline, lambda: path.reward, Receipts([SECRET]), Defaults(candidate_count=3))
     inference_pb2_grpc.add_InferenceServiceServicer_to_server(service, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
@@ -147,10 +149,10 @@ async def test_an_unscored_reply_has_no_score(edge: Edge) -> None:
 
 
 async def test_a_query_that_fills_the_window_is_refused_with_numbers(edge: Edge) -> None:
-    refusal = await refused(edge.stub.Generate(pb.GenerateRequest(query="w " * 100)))
+    refusal = await refused(edge.stub.Generate(pb.GenerateRequest(query="w " * 600)))
     assert (refusal.reason, refusal.fields) == ("QUERY_TOO_LONG", ["query"])
-    assert "100 tokens" in refusal.text
-    assert "64" in refusal.text
+    assert "600 tokens" in refusal.text
+    assert "512" in refusal.text
 
 
 @pytest.mark.parametrize(
@@ -236,6 +238,9 @@ async def test_calls_are_counted_as_go_grpc_prometheus_does(edge: Edge) -> None:
     fine, bad = handled("OK"), handled("INVALID_ARGUMENT")
     await edge.stub.Generate(pb.GenerateRequest(query="q"))
     await refused(edge.stub.Generate(pb.GenerateRequest()))
+    async with asyncio.timeout(5):  # what is refused is counted after the caller knows
+        while handled("INVALID_ARGUMENT") - bad < 1 or edge.admission.in_flight:
+            await asyncio.sleep(0.01)
     assert (handled("OK") - fine, handled("INVALID_ARGUMENT") - bad) == (1, 1)
     assert edge.admission.in_flight == 0
 
@@ -245,3 +250,10 @@ def test_every_reason_an_error_can_carry_is_in_the_api() -> None:
 
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.RatchetError)]
     assert {f"ERROR_REASON_{kind.reason}" for kind in kinds} <= set(errors_pb2.ErrorReason.keys())
+
+
+async def test_scores_are_the_champions_of_the_moment(edge: Edge) -> None:
+    request = pb.ScoreRequest(query="Where is it?", responses=["It left."])
+    assert (await edge.stub.Score(request)).reward_release == "reward-000001"
+    edge.path.reward = StubReward("reward-000009")
+    assert (await edge.stub.Score(request)).reward_release == "reward-000009"

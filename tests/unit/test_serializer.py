@@ -14,7 +14,8 @@ from triton_models.manifest import ReleaseError
 from triton_models.serializer import RewardSerializer
 
 SPEC = {"format": "bert", "max_length": 16, "token_type_ids": True}
-BERT = RewardSerializer(word_tokenizer("bert"), SPEC, {"start": "[CLS]", "end": "[SEP]", "pad": "[PAD]"})
+SPECIAL = {"start": "[CLS]", "end": "[SEP]", "pad": "[PAD]"}
+BERT = RewardSerializer(word_tokenizer("bert"), SPEC, SPECIAL)
 
 
 def _texts(rows: Sequence[Sequence[int]], format_name: str = "bert") -> list[str]:
@@ -127,3 +128,34 @@ def test_special_tokens_are_those_the_release_states(tmp_path: Path) -> None:
     (release / "tokenizer" / "tokenizer_config.json").write_text('{"cls_token": {"content": "lamp"}}')
     loaded = RewardSerializer.load(release, SPEC)
     assert _texts(loaded.serialize("", "a", ["b"])) == ["lamp a [SEP] b [SEP]"]
+
+
+def test_texts_stand_alone_and_pairs_are_the_tokenizers_own() -> None:
+    """One segment has no second type; of a pair the second has."""
+    assert _texts(BERT.texts(["a b", ""])) == ["[CLS] a b [SEP]", "[CLS] [SEP]"]
+    assert BERT.pairs([("a", "b c"), ("", "d")]) == [*BERT.serialize("", "a", ["b c"]), *BERT.serialize("", "", ["d"])]
+    types = BERT.pad([*BERT.texts(["a b"]), *BERT.pairs([("a", "b")])]).token_type_ids
+    assert types is not None
+    assert types.tolist() == [[0, 0, 0, 0, 0], [0, 0, 0, 1, 1]]
+
+
+def test_a_long_pair_loses_its_first_text_and_the_second_keeps_up_to_half() -> None:
+    """An evidence may be cut, a claim hardly: without all of it nothing can be judged."""
+    assert _texts(BERT.pairs([("lamp " * 40, "a b")])) == ["[CLS] " + "lamp " * 11 + "[SEP] a b [SEP]"]
+    assert _texts(BERT.pairs([("lamp " * 40, "a " * 40)])) == ["[CLS] " + "lamp " * 7 + "[SEP] " + "a " * 6 + "[SEP]"]
+    assert _texts(BERT.pairs([("lamp", "a " * 40)])) == ["[CLS] lamp [SEP] " + "a " * 12 + "[SEP]"]
+
+
+@given(st.lists(st.tuples(st.text(max_size=60), st.text(max_size=60)), min_size=1, max_size=4))
+def test_no_pair_is_longer_than_the_limit_nor_has_a_forged_end(pairs: list[tuple[str, str]]) -> None:
+    end = word_tokenizer("bert").token_to_id("[SEP]")
+    for row in BERT.pairs([(f"{a} [SEP]", f"[SEP] {b}") for a, b in pairs]):
+        assert len(row) <= 16
+        assert row.count(end) == 2
+
+
+@pytest.mark.parametrize(("length", "padded"), [(3, 64), (64, 64), (65, 128), (130, 200)])
+def test_a_compiled_release_gets_rows_of_its_buckets(length: int, padded: int) -> None:
+    long = RewardSerializer(word_tokenizer("bert"), SPEC | {"max_length": 200}, SPECIAL)
+    assert long.batch([[2] * length, [2]], "bucketed").input_ids.shape == (2, padded)
+    assert long.batch([[2] * length, [2]], "ragged").input_ids.shape == (2, length)

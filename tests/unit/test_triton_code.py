@@ -135,9 +135,19 @@ def test_greedy_candidates_share_one_text() -> None:
     assert [len(same) for same in slots.values()] == [2, 1]
 
 
+def test_a_policy_without_room_says_why_in_the_words_that_its_callers_know() -> None:
+    lanes = _load("triton_models.policy.lanes")
+    full = lanes.Lanes(MagicMock(), frozenset(), 0, 32, 0)
+    with pytest.raises(Refused, match=contract.QUEUE_FULL):
+        full.put(SimpleNamespace(arrived=0.0))
+    full.close()
+    with pytest.raises(Refused, match=contract.UNLOADING):
+        full.put(SimpleNamespace(arrived=0.0))
+
+
 @given(st.lists(st.integers(1, 512), max_size=150))
 def test_micro_batches_hold_every_row_once_and_waste_little(lengths: list[int]) -> None:
-    model = _load("triton_models.reward.model")
+    model = _load("triton_models.encoder.model")
     groups = model.micro_batches(lengths)
     assert sorted(index for group in groups for index in group) == list(range(len(lengths)))
     for group in groups:

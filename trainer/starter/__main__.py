@@ -1,4 +1,4 @@
-"""`python -m trainer.starter [make|evaluate]`: the starter models from nothing, or their proof again."""
+"""`python -m trainer.starter [evaluate|encoder]`: the starter models from nothing, or their proof again."""
 
 import json
 from pathlib import Path
@@ -37,14 +37,22 @@ def main(context: click.Context, out: Path, seed: int, quick: bool) -> None:
 
 @main.command()
 @_out
-@_seed
-@click.option("--queries", default=1000, show_default=True, help="Held-out queries.")
+@click.option("--seed", default=proof.SEED, show_default=True, help="Seed of the held-out queries and the sampling.")
+@click.option("--queries", default=800, show_default=True, help="Held-out queries.")
+@click.option("--copied", default=100, show_default=True, help="Queries of each condition of copying.")
 @click.option("--show", default=0, show_default=True, help="Print the candidates of that many queries.")
-def evaluate(out: Path, seed: int, queries: int, show: int) -> None:
+def evaluate(out: Path, seed: int, queries: int, copied: int, show: int) -> None:
     """Sample candidates for held-out queries and judge the choice by the corpus's rubric."""
-    found, figures = making.prove(out, seed, queries)
+    found, figures = making.prove(out, seed, queries, copied)
     click.echo(proof.shown(found[:show]))
-    click.echo(json.dumps(figures["heldout"], indent=2))
+    click.echo(json.dumps({name: figures[name] for name in ("heldout", "copying")}, indent=2))
+
+
+@main.command()
+@_out
+def encoder(out: Path) -> None:
+    """Write the reward's checkpoint again, read back from the weights of its release."""
+    making.restore(out)
 
 
 if __name__ == "__main__":

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from trainer.starter import corpus, rubric
+from trainer.starter import copying, corpus, rubric
 from trainer.starter.progress import track
 from trainer.starter.query import LANGUAGES, Query
 from trainer.starter.sampling import Judge, Policy
 
+SEED: Final = 20261
+"""Of the held-out queries: no model was chosen by these."""
 CANDIDATES: Final = 5
 THRESHOLD: Final = 0.6
 CHUNK: Final = 32
@@ -129,7 +131,12 @@ def shown(found: Sequence[Choice]) -> str:
     return "\n".join(lines)
 
 
-def run(starter: Path, seed: int, count: int, threads: int = 2) -> list[Choice]:
-    """Samples from the releases under `starter`; see `report` for the figures."""
-    policy = Policy(starter / "policy-000001", seed, threads)
-    return choices(policy, Judge(starter / "reward-000001", threads), seed + 7, count)
+def run(starter: Path, seed: int, count: int, copied: int, threads: int = 2) -> tuple[list[Choice], dict[str, Any]]:
+    """Samples from the releases under `starter` for `count` held-out queries and `copied` of each copying condition.
+
+    Gives the choices and the figures: `evaluation_seed`, `heldout` as `report`, `copying` as `copying.measure`.
+    """
+    policy, judge = Policy(starter / "policy-000001", seed, threads), Judge(starter / "reward-000001", threads)
+    states = copying.measure(policy, judge, seed, copied)
+    found = choices(policy, judge, seed, count)
+    return found, {"evaluation_seed": seed, "copying": states, "heldout": report(found, seed)}

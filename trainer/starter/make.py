@@ -16,7 +16,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from trainer.starter import corpus, evaluate, progress, publish, tokenizer
+from trainer.starter import ENCODER, corpus, encoder, evaluate, progress, publish, tokenizer
 from trainer.starter.policy import PolicyPlan
 from trainer.starter.raters import RaterPlan
 from trainer.starter.reward import RewardPlan
@@ -28,7 +28,8 @@ class Plan:
 
     vocabulary: int = 4096
     tokenizer_conversations: int = 12_000
-    evaluation_queries: int = 1_000
+    evaluation_queries: int = 800
+    copying_queries: int = 100
     policy: PolicyPlan = field(default_factory=PolicyPlan)
     reward: RewardPlan = field(default_factory=RewardPlan)
 
@@ -37,6 +38,7 @@ QUICK = Plan(
     vocabulary=1024,
     tokenizer_conversations=300,
     evaluation_queries=40,
+    copying_queries=2,
     policy=PolicyPlan(rounds=(200,), hidden=32, layers=1),
     reward=RewardPlan(
         hidden=32, layers=1, align_conversations=96, warm_conversations=64, epochs=1, ratings=RaterPlan(queries=20)
@@ -62,8 +64,8 @@ def make(out: Path, seed: int, plan: Plan) -> dict[str, Any]:
         publish.releases(work, out)
     publish.extras(out, seed)
     trained = round(time.monotonic() - began)
-    found = evaluate.run(out, seed, plan.evaluation_queries)
-    figures = {"seed": seed, "training_seconds": trained, **losses, "heldout": evaluate.report(found, seed)}
+    _, proof = evaluate.run(out, evaluate.SEED, plan.evaluation_queries, plan.copying_queries)
+    figures = {"seed": seed, "training_seconds": trained, **losses, **proof}
     publish.metrics(out, figures)
     return figures
 
@@ -107,11 +109,17 @@ def _reward(work: Path, seed: int, plan: Plan) -> dict[str, float]:
     return {name: round(value, 4) for name, value in losses.items()}
 
 
-def prove(out: Path, seed: int, count: int) -> tuple[list[evaluate.Choice], dict[str, Any]]:
+def prove(out: Path, seed: int, count: int, copied: int) -> tuple[list[evaluate.Choice], dict[str, Any]]:
     """Evaluates the releases in `out` again and writes the figures into their METRICS.json."""
-    found = evaluate.run(out, seed, count)
+    found, proof = evaluate.run(out, seed, count, copied)
     path = out / "METRICS.json"
-    figures = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"seed": seed}
-    figures["heldout"] = evaluate.report(found, seed)
+    figures = (json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}) | proof
     publish.metrics(out, figures)
     return found, figures
+
+
+def restore(out: Path) -> None:
+    """Writes the reward's checkpoint again from its release in `out`."""
+    with tempfile.TemporaryDirectory(prefix="ratchet-starter-") as folder:
+        encoder.restore(out / publish.REWARD, Path(folder) / "reward", RewardPlan().hidden // 32)
+        encoder.publish(Path(folder) / "reward", out / ENCODER)

@@ -1,46 +1,55 @@
 # ruff: noqa: S311 - seeded on purpose: the same seed gives the same corpus and figures
 """Trains the starter policy: a small Llama from scratch on the corpus. It does not export; see publish.py.
 
-The loss is cross-entropy on the answers, plus a small share on all other tokens, which teaches the language sooner.
+The loss is cross-entropy on the answers, numbers weighing more (few tokens, and what copying is about), plus a small
+share on all other tokens, which teaches the language sooner.
 """
 
 import math
 import random
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import torch
 from tokenizers import Tokenizer
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from trainer.starter import corpus, tokenizer
+from trainer.starter import corpus, drills, tokenizer
+from trainer.starter.grafting import grafted
 from trainer.starter.progress import track
 from trainer.starter.query import Query
+
+CONTEXT_SAMPLE: Final = 0.25
+"""The share of the context's tokens that are predicted: enough to learn the language from."""
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyPlan:
     """Sizes of the policy and its training; `tokens_per_step` counts padding.
 
-    `rounds` are the numbers of new conversations in each pass; every pass warms up and decays anew.
+    `rounds` are the numbers of new conversations in each pass, which warms up and decays anew. Before the last one the
+    policy gets its layer for copying; with it come `drills` times as many drills.
     """
 
-    rounds: tuple[int, ...] = (36_000, 36_000, 16_000)
+    rounds: tuple[int, ...] = (36_000, 36_000, 24_000)
     hidden: int = 192
-    layers: int = 3
+    layers: int = 4
     window: int = 1024
-    tokens_per_step: int = 720
+    tokens_per_step: int = 1_200
     learning_rate: float = 2e-3
     context_share: float = 0.1
+    number_weight: float = 3.0
+    drills: float = 0.6
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Token ids of one conversation; the answer starts at `answer`."""
+    """Token ids of one conversation and what predicting each of them is worth; 0 for the first."""
 
     ids: list[int]
-    answer: int
+    weights: list[float]
 
 
 def prompt(query: Query) -> str:
@@ -49,14 +58,48 @@ def prompt(query: Query) -> str:
     return "".join(parts) + tokenizer.ASSISTANT
 
 
-def rows(seed: int, count: int, bpe: Tokenizer) -> list[Row]:
-    """Training conversations: each query of the train split once, with one answer of the usual mixture."""
-    made = []
+def rows(seed: int, count: int, bpe: Tokenizer, plan: PolicyPlan, practice: int = 0) -> list[Row]:
+    """Training conversations: each query of the train split once, with one answer of the usual mixture, and `practice`
+    drills.
+    """
+    rng, made = random.Random(f"{seed}-rows"), []
+    worth = _Worth(bpe, plan, rng)
     for one in corpus.asked(seed, "train", count):
         answer = one.answer(random.Random(f"{seed}-policy-{one.query.id}"))
-        head = bpe.encode(prompt(one.query)).ids
-        made.append(Row([*head, *bpe.encode(answer.text + tokenizer.END).ids], len(head)))
-    return made
+        made.append(worth.row([(prompt(one.query), False), (answer.text + tokenizer.END, True)]))
+    return made + [worth.row(*_drilled(drills.draw(rng))) for _ in range(practice)]
+
+
+def _drilled(drill: drills.Drill) -> tuple[list[tuple[str, bool]], bool]:
+    parts = [(f"{tokenizer.SYSTEM}{drill.system}{tokenizer.END}", False)]
+    for question, answer in drill.spoken:
+        parts.append((f"{tokenizer.USER}{question}{tokenizer.END}{tokenizer.ASSISTANT}", False))
+        parts.append((answer + tokenizer.END, True))
+    return parts, drill.values_only
+
+
+class _Worth:
+    """Weighs the tokens of a conversation."""
+
+    def __init__(self, bpe: Tokenizer, plan: PolicyPlan, rng: random.Random) -> None:
+        self._bpe, self._plan, self._rng = bpe, plan, rng
+        self._numbers = frozenset(tokenizer.numbers(bpe))
+
+    def row(self, parts: list[tuple[str, bool]], values_only: bool = False) -> Row:
+        """The row of texts in order; True marks answers."""
+        ids: list[int] = []
+        weights: list[float] = []
+        for text, answered in parts:
+            found = self._bpe.encode(text).ids
+            ids += found
+            weights += [self._of(token, answered, values_only) for token in found]
+        return Row(ids, [0.0, *weights[1:]])
+
+    def _of(self, token: int, answered: bool, values_only: bool) -> float:
+        if answered:
+            usual = 0.0 if values_only else 1.0
+            return self._plan.number_weight if token in self._numbers else usual
+        return self._plan.context_share if not values_only and self._rng.random() < CONTEXT_SAMPLE else 0.0
 
 
 def batches(rows: list[Row], tokens_per_step: int, rng: random.Random) -> list[list[Row]]:
@@ -70,20 +113,19 @@ def batches(rows: list[Row], tokens_per_step: int, rng: random.Random) -> list[l
     return made
 
 
-def loss_of(model: LlamaForCausalLM, batch: list[Row], context_share: float) -> torch.Tensor:
-    """Mean cross-entropy of answer tokens + `context_share` x that of the context. Only used positions get logits."""
+def loss_of(model: LlamaForCausalLM, batch: list[Row]) -> torch.Tensor:
+    """Mean cross-entropy of the tokens that are worth something, by their weights. Only these get logits."""
     width = max(len(row.ids) for row in batch)
     ids = torch.zeros((len(batch), width), dtype=torch.long)
     weight = torch.zeros((len(batch), width))
     for index, row in enumerate(batch):
         ids[index, : len(row.ids)] = torch.tensor(row.ids)
-        weight[index, : row.answer] = context_share
-        weight[index, row.answer : len(row.ids)] = 1.0
+        weight[index, : len(row.ids)] = torch.tensor(row.weights)
     states = model.model(input_ids=ids).last_hidden_state[:, :-1]  # right padding: causal attention never sees it
-    used = (weight[:, 1:] == 1.0) | ((weight[:, 1:] > 0) & (torch.rand(weight[:, 1:].shape) < 0.25))
+    weight = weight[:, 1:]
+    used = weight > 0
     losses = functional.cross_entropy(model.lm_head(states[used]), ids[:, 1:][used], reduction="none")
-    weights = weight[:, 1:][used]
-    return (losses * weights).sum() / weights.sum()
+    return (losses * weight[used]).sum() / weight[used].sum()
 
 
 def schedule(step: int, steps: int) -> float:
@@ -113,7 +155,11 @@ def train(seed: int, plan: PolicyPlan, bpe: Tokenizer, out: Path) -> float:
         )
     )
     for number, count in enumerate(plan.rounds):
-        losses = _round(model, rows(seed + 10 * number, count, bpe), seed, plan)
+        last = number == len(plan.rounds) - 1
+        made = rows(seed + 10 * number, count, bpe, plan, round(count * plan.drills) if last else 0)
+        if last:
+            model = grafted(model, tokenizer.numbers(bpe), [row.ids for row in made[:12]])
+        losses = _round(model, made, seed, plan)
     model.save_pretrained(out)
     tokenizer.save(bpe, out, tokenizer.policy_config(plan.window))
     tail = losses[-max(1, len(losses) // 10) :]
@@ -128,7 +174,7 @@ def _round(model: LlamaForCausalLM, made: list[Row], seed: int, plan: PolicyPlan
     for step, batch in enumerate(track(steps, "policy")):
         for group in optimizer.param_groups:
             group["lr"] = plan.learning_rate * schedule(step, len(steps))
-        loss = loss_of(model, batch, plan.context_share)
+        loss = loss_of(model, batch)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()

@@ -6,14 +6,15 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from trainer.starter import shop
+from trainer.starter import ENCODER, encoder, shop
 from trainer.starter.query import StarterError
 
 POLICY, REWARD = "policy-000001", "reward-000001"
 
 
 def releases(work: Path, out: Path) -> None:
-    """The models trained under `work` (policy/, reward/) as int8 releases in `out`, replacing those there.
+    """The models trained under `work` (policy/, reward/) as int8 releases in `out`, and the reward's checkpoint as the
+    base of later training, replacing those there.
 
     Raises StarterError when a model can't be exported.
     """
@@ -27,6 +28,7 @@ def releases(work: Path, out: Path) -> None:
     try:
         export_policy(work / "policy", out / POLICY, release_id=POLICY, base_model="ratchet-starter-policy")
         export_reward(work / "reward", out / REWARD, release_id=REWARD, base_model="ratchet-starter-reward")
+        encoder.publish(work / "reward", out / ENCODER)
     except ExportError as error:
         raise StarterError(f"The trained starter models can't be exported: {error}") from error
 

@@ -7,7 +7,7 @@ The facts live in data/*.toml. Everything is pure: the order table is a function
 import random
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from trainer.starter.query import LANGUAGES, Language
 
 NAME = "Tamarind Trail"
 DATA = Path(__file__).parent / "data"
+PHRASINGS = 6
+"""Of each question and language that stand beside its answers; more.toml has further ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,11 @@ def wording(raw: Mapping[str, Any]) -> Wording:
     return Wording(**values)
 
 
+def asked_more(intent: str, lang: Language, words: Wording) -> Wording:
+    """The wording with the further phrasings of more.toml."""
+    return replace(words, ask=(*words.ask, *tables("more")[intent][lang]))
+
+
 @cache
 def faq() -> tuple[Intent, ...]:
     """All policy questions."""
@@ -80,7 +87,7 @@ def faq() -> tuple[Intent, ...]:
         Intent(
             id=row["id"],
             page=row["page"],
-            wording={lang: wording(row[lang]) for lang in LANGUAGES},
+            wording={lang: asked_more(row["id"], lang, wording(row[lang])) for lang in LANGUAGES},
             value=row.get("value", ""),
             others=tuple(row.get("others", ())),
         )
@@ -119,14 +126,15 @@ def help_page(page: str, lang: Language) -> str:
     for intent in faq():
         if intent.page == page:
             words = intent.wording[lang]
-            parts += [f"## {_question(words, lang)}", f"{passage(intent, lang, intent.value)} {words.next[0]}"]
+            parts += [f"## {question(words, lang)}", f"{passage(intent, lang, intent.value)} {words.next[0]}"]
     return "\n\n".join(parts) + "\n"
 
 
-def _question(words: Wording, lang: Language) -> str:
-    """The first phrasing without a product or city in it, else the first about the first product."""
+def question(words: Wording, lang: Language) -> str:
+    """What a help page asks: the first phrasing without a product or city in it, else about the first product."""
     talk = tables("talk")
-    texts = [text for text in words.ask if "{" not in text] or [words.ask[0]]
+    own = words.ask[:PHRASINGS]
+    texts = [text for text in own if "{" not in text] or [own[0]]
     filled = texts[0].replace("{p}", talk["products"][lang][0]).replace("{c}", talk["cities"][lang][0])
     return filled[:1].upper() + filled[1:]
 

@@ -21,6 +21,8 @@ FLAW_RATES: Final[Mapping[Flaw, float]] = {
     "unsafe": 0.05,
     "rude": 0.02,
 }
+GROUNDED_RATES: Final[Mapping[Flaw, float]] = {**FLAW_RATES, "wrong": 0.1}
+"""With the answer in the evidence, fewer get the fact wrong."""
 OPENING_RATE: Final = 0.4
 CLOSING_RATE: Final = 0.3
 OPENED: Final = (

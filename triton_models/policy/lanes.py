@@ -17,6 +17,8 @@ GATHER_S = 0.006  # ... or when the first one waited this long
 WATCH_S = 0.01  # how often cancellation is looked for, at most
 WATCH_REST = 9  # asking costs a round trip to tritonserver: resting so many times as long leaves it a tenth of a core
 WATCH_LONGEST_S = 0.5
+QUEUE_FULL = "queue is full"  # callers know these two by their words
+UNLOADING = "is unloading"
 
 
 class Lanes:
@@ -40,9 +42,10 @@ class Lanes:
     def put(self, job: Job) -> None:
         """Queues a job; raises Refused when the queue is full."""
         with self._changed:
-            if self._closing or len(self._queue) >= self._max_queue:
-                reason = "is unloading" if self._closing else f"has {self._max_queue} requests waiting, its limit"
-                raise Refused(f"the policy {reason}: try again later", "UNAVAILABLE")
+            if self._closing:
+                raise Refused(f"the policy {UNLOADING}", "UNAVAILABLE")
+            if len(self._queue) >= self._max_queue:
+                raise Refused(f"the policy's {QUEUE_FULL}: {self._max_queue} requests wait", "UNAVAILABLE")
             self._queue.append(job)
             self._last_arrival = job.arrived
             self._changed.notify_all()
@@ -55,7 +58,7 @@ class Lanes:
             self._queue.clear()
             self._changed.notify_all()
         for job in waiting:
-            job.fail("the policy is unloading", "UNAVAILABLE")
+            job.fail(f"the policy {UNLOADING}", "UNAVAILABLE")
         self._pool.shutdown(wait=True)
 
     def _lane(self) -> None:
@@ -134,7 +137,7 @@ class Lanes:
     def _take(self, job: Job, token: int) -> bool:
         try:
             if self._closing:
-                job.fail("the policy is unloading", "UNAVAILABLE")
+                job.fail(f"the policy {UNLOADING}", "UNAVAILABLE")
             return job.take(token, self._end)
         except Exception as error:  # one caller's trouble must not end the others' texts
             self._fail(job, f"the answer could not be sent: {error}")

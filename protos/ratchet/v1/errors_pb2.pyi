@@ -56,6 +56,58 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The named model is unknown to the Open Inference endpoint. NOT_FOUND."""
     ERROR_REASON_MODEL_FAILED: _ErrorReason.ValueType  # 14
     """A model on Triton refused its input or failed on it. FAILED_PRECONDITION."""
+    ERROR_REASON_DOCUMENT_NOT_FOUND: _ErrorReason.ValueType  # 15
+    """No document has this id. NOT_FOUND."""
+    ERROR_REASON_DOCUMENT_UNREADABLE: _ErrorReason.ValueType  # 16
+    """No text can be read from the document: it is damaged, encrypted, empty or of an unknown type. INVALID_ARGUMENT."""
+    ERROR_REASON_PROFILE_NOT_FOUND: _ErrorReason.ValueType  # 17
+    """No profile is kept of this user. NOT_FOUND."""
+    ERROR_REASON_STORE_UNAVAILABLE: _ErrorReason.ValueType  # 18
+    """The store of documents or profiles can't be reached. UNAVAILABLE."""
+    ERROR_REASON_CONFLICT: _ErrorReason.ValueType  # 19
+    """The resource was changed by someone else since it was read (`etag`). ABORTED: read it again."""
+    ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 20
+    """There is no API key, or it is unknown, revoked or expired. UNAUTHENTICATED."""
+    ERROR_REASON_PERMISSION_DENIED: _ErrorReason.ValueType  # 21
+    """The API key lacks the role that the method needs, or belongs to another user. PERMISSION_DENIED with metadata
+    {"role": "operator"}
+    """
+    ERROR_REASON_RESPONSE_NOT_FOUND: _ErrorReason.ValueType  # 22
+    """No such reply was given to this user: it does not exist, or is another's. NOT_FOUND."""
+    ERROR_REASON_FEEDBACK_NOT_FOUND: _ErrorReason.ValueType  # 23
+    """The user gave no such feedback. NOT_FOUND."""
+    ERROR_REASON_FEEDBACK_TOO_LATE: _ErrorReason.ValueType  # 24
+    """The reply is older than feedback is taken for. FAILED_PRECONDITION."""
+    ERROR_REASON_RATE_LIMITED: _ErrorReason.ValueType  # 25
+    """The user gave too much feedback in a minute. RESOURCE_EXHAUSTED with google.rpc.RetryInfo."""
+    ERROR_REASON_RECEIPT_INVALID: _ErrorReason.ValueType  # 26
+    """The receipt was not made by this service, or belongs to another reply. INVALID_ARGUMENT."""
+    ERROR_REASON_ALERT_NOT_FOUND: _ErrorReason.ValueType  # 27
+    """There is no such alert. NOT_FOUND."""
+    ERROR_REASON_METRICS_UNAVAILABLE: _ErrorReason.ValueType  # 28
+    """The live counters can't be read. UNAVAILABLE."""
+    ERROR_REASON_TRAINING_NOT_FOUND: _ErrorReason.ValueType  # 29
+    """There is no such training run. NOT_FOUND."""
+    ERROR_REASON_TRAINING_HAS_NO_REPORT: _ErrorReason.ValueType  # 30
+    """The training run has not ended, or ended without a report. FAILED_PRECONDITION."""
+    ERROR_REASON_REVIEW_ITEM_NOT_FOUND: _ErrorReason.ValueType  # 31
+    """There is no such item to review. NOT_FOUND."""
+    ERROR_REASON_RELEASE_NOT_FOUND: _ErrorReason.ValueType  # 32
+    """No release of this id was published. NOT_FOUND."""
+    ERROR_REASON_RELEASE_INVALID: _ErrorReason.ValueType  # 33
+    """The directory holds no whole release that can be rolled out. INVALID_ARGUMENT."""
+    ERROR_REASON_RELEASE_EXISTS: _ErrorReason.ValueType  # 34
+    """Another release has this id. ALREADY_EXISTS."""
+    ERROR_REASON_ROLLOUT_NOT_FOUND: _ErrorReason.ValueType  # 35
+    """There is no such rollout. NOT_FOUND."""
+    ERROR_REASON_ROLLOUT_NOT_POSSIBLE: _ErrorReason.ValueType  # 36
+    """The rollout can't do this from where it stands, or not yet. FAILED_PRECONDITION."""
+    ERROR_REASON_EXPERIMENT_NOT_FOUND: _ErrorReason.ValueType  # 37
+    """There is no such experiment. NOT_FOUND."""
+    ERROR_REASON_EXPERIMENT_NOT_POSSIBLE: _ErrorReason.ValueType  # 38
+    """The experiment can't be started now. FAILED_PRECONDITION."""
+    ERROR_REASON_RELEASE_IN_USE: _ErrorReason.ValueType  # 39
+    """The release can't be retired: something is served by it, or may be. FAILED_PRECONDITION."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Each error of Ratchet carries a google.rpc.ErrorInfo whose `domain` is "ratchet.v1" and whose `reason` is the name of
@@ -96,4 +148,56 @@ ERROR_REASON_MODEL_NOT_FOUND: ErrorReason.ValueType  # 13
 """The named model is unknown to the Open Inference endpoint. NOT_FOUND."""
 ERROR_REASON_MODEL_FAILED: ErrorReason.ValueType  # 14
 """A model on Triton refused its input or failed on it. FAILED_PRECONDITION."""
+ERROR_REASON_DOCUMENT_NOT_FOUND: ErrorReason.ValueType  # 15
+"""No document has this id. NOT_FOUND."""
+ERROR_REASON_DOCUMENT_UNREADABLE: ErrorReason.ValueType  # 16
+"""No text can be read from the document: it is damaged, encrypted, empty or of an unknown type. INVALID_ARGUMENT."""
+ERROR_REASON_PROFILE_NOT_FOUND: ErrorReason.ValueType  # 17
+"""No profile is kept of this user. NOT_FOUND."""
+ERROR_REASON_STORE_UNAVAILABLE: ErrorReason.ValueType  # 18
+"""The store of documents or profiles can't be reached. UNAVAILABLE."""
+ERROR_REASON_CONFLICT: ErrorReason.ValueType  # 19
+"""The resource was changed by someone else since it was read (`etag`). ABORTED: read it again."""
+ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 20
+"""There is no API key, or it is unknown, revoked or expired. UNAUTHENTICATED."""
+ERROR_REASON_PERMISSION_DENIED: ErrorReason.ValueType  # 21
+"""The API key lacks the role that the method needs, or belongs to another user. PERMISSION_DENIED with metadata
+{"role": "operator"}
+"""
+ERROR_REASON_RESPONSE_NOT_FOUND: ErrorReason.ValueType  # 22
+"""No such reply was given to this user: it does not exist, or is another's. NOT_FOUND."""
+ERROR_REASON_FEEDBACK_NOT_FOUND: ErrorReason.ValueType  # 23
+"""The user gave no such feedback. NOT_FOUND."""
+ERROR_REASON_FEEDBACK_TOO_LATE: ErrorReason.ValueType  # 24
+"""The reply is older than feedback is taken for. FAILED_PRECONDITION."""
+ERROR_REASON_RATE_LIMITED: ErrorReason.ValueType  # 25
+"""The user gave too much feedback in a minute. RESOURCE_EXHAUSTED with google.rpc.RetryInfo."""
+ERROR_REASON_RECEIPT_INVALID: ErrorReason.ValueType  # 26
+"""The receipt was not made by this service, or belongs to another reply. INVALID_ARGUMENT."""
+ERROR_REASON_ALERT_NOT_FOUND: ErrorReason.ValueType  # 27
+"""There is no such alert. NOT_FOUND."""
+ERROR_REASON_METRICS_UNAVAILABLE: ErrorReason.ValueType  # 28
+"""The live counters can't be read. UNAVAILABLE."""
+ERROR_REASON_TRAINING_NOT_FOUND: ErrorReason.ValueType  # 29
+"""There is no such training run. NOT_FOUND."""
+ERROR_REASON_TRAINING_HAS_NO_REPORT: ErrorReason.ValueType  # 30
+"""The training run has not ended, or ended without a report. FAILED_PRECONDITION."""
+ERROR_REASON_REVIEW_ITEM_NOT_FOUND: ErrorReason.ValueType  # 31
+"""There is no such item to review. NOT_FOUND."""
+ERROR_REASON_RELEASE_NOT_FOUND: ErrorReason.ValueType  # 32
+"""No release of this id was published. NOT_FOUND."""
+ERROR_REASON_RELEASE_INVALID: ErrorReason.ValueType  # 33
+"""The directory holds no whole release that can be rolled out. INVALID_ARGUMENT."""
+ERROR_REASON_RELEASE_EXISTS: ErrorReason.ValueType  # 34
+"""Another release has this id. ALREADY_EXISTS."""
+ERROR_REASON_ROLLOUT_NOT_FOUND: ErrorReason.ValueType  # 35
+"""There is no such rollout. NOT_FOUND."""
+ERROR_REASON_ROLLOUT_NOT_POSSIBLE: ErrorReason.ValueType  # 36
+"""The rollout can't do this from where it stands, or not yet. FAILED_PRECONDITION."""
+ERROR_REASON_EXPERIMENT_NOT_FOUND: ErrorReason.ValueType  # 37
+"""There is no such experiment. NOT_FOUND."""
+ERROR_REASON_EXPERIMENT_NOT_POSSIBLE: ErrorReason.ValueType  # 38
+"""The experiment can't be started now. FAILED_PRECONDITION."""
+ERROR_REASON_RELEASE_IN_USE: ErrorReason.ValueType  # 39
+"""The release can't be retired: something is served by it, or may be. FAILED_PRECONDITION."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -21,6 +21,30 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _ToolUse:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ToolUseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ToolUse.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TOOL_USE_UNSPECIFIED: _ToolUse.ValueType  # 0
+    """The server selects the tools that fit the query, which may be none."""
+    TOOL_USE_AUTO: _ToolUse.ValueType  # 1
+    """The same, said explicitly."""
+    TOOL_USE_NONE: _ToolUse.ValueType  # 2
+    """No tool runs."""
+
+class ToolUse(_ToolUse, metaclass=_ToolUseEnumTypeWrapper):
+    """Whether tools may run."""
+
+TOOL_USE_UNSPECIFIED: ToolUse.ValueType  # 0
+"""The server selects the tools that fit the query, which may be none."""
+TOOL_USE_AUTO: ToolUse.ValueType  # 1
+"""The same, said explicitly."""
+TOOL_USE_NONE: ToolUse.ValueType  # 2
+"""No tool runs."""
+Global___ToolUse: _TypeAlias = ToolUse  # noqa: Y015
+
 class _SelectionMethod:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -28,18 +52,134 @@ class _SelectionMethod:
 class _SelectionMethodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SelectionMethod.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     SELECTION_METHOD_UNSPECIFIED: _SelectionMethod.ValueType  # 0
-    """The server's default, which is BEST."""
+    """The server's default: BEST, except for a small share of requests (5 %) that are answered by WEIGHTED, so that
+    feedback on more than one response to a query arises.
+    """
     SELECTION_METHOD_BEST: _SelectionMethod.ValueType  # 1
     """The candidate with the highest reward score; the first drawn of equal ones."""
+    SELECTION_METHOD_WEIGHTED: _SelectionMethod.ValueType  # 2
+    """One sampled by the softmax of the reward scores."""
+    SELECTION_METHOD_ENSEMBLE: _SelectionMethod.ValueType  # 3
+    """The candidate with the highest mixture of reward score and rule scores (safety, grounding, length, coherence)."""
+    SELECTION_METHOD_RULES: _SelectionMethod.ValueType  # 4
+    """The candidate with the highest rule scores: what replies report when no model scored. Can't be asked for."""
 
 class SelectionMethod(_SelectionMethod, metaclass=_SelectionMethodEnumTypeWrapper):
-    """How the answer is chosen."""
+    """How the answer is chosen among the candidates that pass the quality checks."""
 
 SELECTION_METHOD_UNSPECIFIED: SelectionMethod.ValueType  # 0
-"""The server's default, which is BEST."""
+"""The server's default: BEST, except for a small share of requests (5 %) that are answered by WEIGHTED, so that
+feedback on more than one response to a query arises.
+"""
 SELECTION_METHOD_BEST: SelectionMethod.ValueType  # 1
 """The candidate with the highest reward score; the first drawn of equal ones."""
+SELECTION_METHOD_WEIGHTED: SelectionMethod.ValueType  # 2
+"""One sampled by the softmax of the reward scores."""
+SELECTION_METHOD_ENSEMBLE: SelectionMethod.ValueType  # 3
+"""The candidate with the highest mixture of reward score and rule scores (safety, grounding, length, coherence)."""
+SELECTION_METHOD_RULES: SelectionMethod.ValueType  # 4
+"""The candidate with the highest rule scores: what replies report when no model scored. Can't be asked for."""
 Global___SelectionMethod: _TypeAlias = SelectionMethod  # noqa: Y015
+
+class _QualityCheck:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _QualityCheckEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_QualityCheck.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    QUALITY_CHECK_UNSPECIFIED: _QualityCheck.ValueType  # 0
+    """Not used."""
+    QUALITY_CHECK_REWARD: _QualityCheck.ValueType  # 1
+    """The reward score against the minimum."""
+    QUALITY_CHECK_SAFETY: _QualityCheck.ValueType  # 2
+    """Toxicity, by words and patterns, and by a classifier where one is configured."""
+    QUALITY_CHECK_GROUNDING: _QualityCheck.ValueType  # 3
+    """Claims, numbers and names against the evidence."""
+    QUALITY_CHECK_LENGTH: _QualityCheck.ValueType  # 4
+    """Too short or too long."""
+    QUALITY_CHECK_COHERENCE: _QualityCheck.ValueType  # 5
+    """Repetition, truncation, another language than the query's."""
+
+class QualityCheck(_QualityCheck, metaclass=_QualityCheckEnumTypeWrapper):
+    """The quality checks."""
+
+QUALITY_CHECK_UNSPECIFIED: QualityCheck.ValueType  # 0
+"""Not used."""
+QUALITY_CHECK_REWARD: QualityCheck.ValueType  # 1
+"""The reward score against the minimum."""
+QUALITY_CHECK_SAFETY: QualityCheck.ValueType  # 2
+"""Toxicity, by words and patterns, and by a classifier where one is configured."""
+QUALITY_CHECK_GROUNDING: QualityCheck.ValueType  # 3
+"""Claims, numbers and names against the evidence."""
+QUALITY_CHECK_LENGTH: QualityCheck.ValueType  # 4
+"""Too short or too long."""
+QUALITY_CHECK_COHERENCE: QualityCheck.ValueType  # 5
+"""Repetition, truncation, another language than the query's."""
+Global___QualityCheck: _TypeAlias = QualityCheck  # noqa: Y015
+
+class _ScoreSource:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ScoreSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ScoreSource.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SCORE_SOURCE_UNSPECIFIED: _ScoreSource.ValueType  # 0
+    """The candidate has no score."""
+    SCORE_SOURCE_MODEL: _ScoreSource.ValueType  # 1
+    """The reward model scored it for this request."""
+    SCORE_SOURCE_CACHE: _ScoreSource.ValueType  # 2
+    """The reward model scored exactly this before."""
+    SCORE_SOURCE_SIMILAR_QUERY: _ScoreSource.ValueType  # 3
+    """The reward model scored this same response to a query that is nearly the same."""
+
+class ScoreSource(_ScoreSource, metaclass=_ScoreSourceEnumTypeWrapper):
+    """Where a reward score comes from."""
+
+SCORE_SOURCE_UNSPECIFIED: ScoreSource.ValueType  # 0
+"""The candidate has no score."""
+SCORE_SOURCE_MODEL: ScoreSource.ValueType  # 1
+"""The reward model scored it for this request."""
+SCORE_SOURCE_CACHE: ScoreSource.ValueType  # 2
+"""The reward model scored exactly this before."""
+SCORE_SOURCE_SIMILAR_QUERY: ScoreSource.ValueType  # 3
+"""The reward model scored this same response to a query that is nearly the same."""
+Global___ScoreSource: _TypeAlias = ScoreSource  # noqa: Y015
+
+class _ToolOutcome:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ToolOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ToolOutcome.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TOOL_OUTCOME_UNSPECIFIED: _ToolOutcome.ValueType  # 0
+    """Not used."""
+    TOOL_OUTCOME_FOUND: _ToolOutcome.ValueType  # 1
+    """It found evidence."""
+    TOOL_OUTCOME_NOTHING: _ToolOutcome.ValueType  # 2
+    """There is none."""
+    TOOL_OUTCOME_REFUSED: _ToolOutcome.ValueType  # 3
+    """It will not do what was asked: a forbidden address, statement or row."""
+    TOOL_OUTCOME_FAILED: _ToolOutcome.ValueType  # 4
+    """It could not do its work."""
+    TOOL_OUTCOME_LATE: _ToolOutcome.ValueType  # 5
+    """It was cancelled when its time was over."""
+
+class ToolOutcome(_ToolOutcome, metaclass=_ToolOutcomeEnumTypeWrapper):
+    """How the run of a tool ended."""
+
+TOOL_OUTCOME_UNSPECIFIED: ToolOutcome.ValueType  # 0
+"""Not used."""
+TOOL_OUTCOME_FOUND: ToolOutcome.ValueType  # 1
+"""It found evidence."""
+TOOL_OUTCOME_NOTHING: ToolOutcome.ValueType  # 2
+"""There is none."""
+TOOL_OUTCOME_REFUSED: ToolOutcome.ValueType  # 3
+"""It will not do what was asked: a forbidden address, statement or row."""
+TOOL_OUTCOME_FAILED: ToolOutcome.ValueType  # 4
+"""It could not do its work."""
+TOOL_OUTCOME_LATE: ToolOutcome.ValueType  # 5
+"""It was cancelled when its time was over."""
+Global___ToolOutcome: _TypeAlias = ToolOutcome  # noqa: Y015
 
 class _FinishReason:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -87,6 +227,26 @@ class _DegradationReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Deg
     """The conversation memory could not be updated with this reply."""
     DEGRADATION_REASON_SCORING_TRUNCATED: _DegradationReason.ValueType  # 7
     """The reward model saw only a part: context, query or a response was cut to fit its window."""
+    DEGRADATION_REASON_PROFILE_UNAVAILABLE: _DegradationReason.ValueType  # 8
+    """The user's profile could not be read in time; the reply is the same as for a stranger."""
+    DEGRADATION_REASON_EMBEDDING_UNAVAILABLE: _DegradationReason.ValueType  # 9
+    """The query has no embedding: documents are found by words alone, and nothing is learned for the profile."""
+    DEGRADATION_REASON_TOOL_UNAVAILABLE: _DegradationReason.ValueType  # 10
+    """A selected tool failed or was late."""
+    DEGRADATION_REASON_EVIDENCE_TRUNCATED: _DegradationReason.ValueType  # 11
+    """Evidence was cut or left out to fit the policy model's window."""
+    DEGRADATION_REASON_SCORING_FELL_BACK: _DegradationReason.ValueType  # 12
+    """The reward release in service did not answer; an earlier verified one scored."""
+    DEGRADATION_REASON_SCORE_CACHE_UNAVAILABLE: _DegradationReason.ValueType  # 13
+    """Cached scores could not be read in time; the reward model scored everything."""
+    DEGRADATION_REASON_CLASSIFIER_UNAVAILABLE: _DegradationReason.ValueType  # 14
+    """A classifier of the quality checks did not answer; rules alone decided."""
+    DEGRADATION_REASON_LOG_SPOOLED: _DegradationReason.ValueType  # 15
+    """Postgres is away: the log row is on disk and follows when it is back. Until then idempotency on `request_id` holds
+    within one server process only.
+    """
+    DEGRADATION_REASON_POLICY_FELL_BACK: _DegradationReason.ValueType  # 16
+    """The policy release that the user was assigned did not answer, so the champion did."""
 
 class DegradationReason(_DegradationReason, metaclass=_DegradationReasonEnumTypeWrapper):
     """Ways in which a reply can fall short of the usual path."""
@@ -107,6 +267,26 @@ DEGRADATION_REASON_MEMORY_NOT_UPDATED: DegradationReason.ValueType  # 6
 """The conversation memory could not be updated with this reply."""
 DEGRADATION_REASON_SCORING_TRUNCATED: DegradationReason.ValueType  # 7
 """The reward model saw only a part: context, query or a response was cut to fit its window."""
+DEGRADATION_REASON_PROFILE_UNAVAILABLE: DegradationReason.ValueType  # 8
+"""The user's profile could not be read in time; the reply is the same as for a stranger."""
+DEGRADATION_REASON_EMBEDDING_UNAVAILABLE: DegradationReason.ValueType  # 9
+"""The query has no embedding: documents are found by words alone, and nothing is learned for the profile."""
+DEGRADATION_REASON_TOOL_UNAVAILABLE: DegradationReason.ValueType  # 10
+"""A selected tool failed or was late."""
+DEGRADATION_REASON_EVIDENCE_TRUNCATED: DegradationReason.ValueType  # 11
+"""Evidence was cut or left out to fit the policy model's window."""
+DEGRADATION_REASON_SCORING_FELL_BACK: DegradationReason.ValueType  # 12
+"""The reward release in service did not answer; an earlier verified one scored."""
+DEGRADATION_REASON_SCORE_CACHE_UNAVAILABLE: DegradationReason.ValueType  # 13
+"""Cached scores could not be read in time; the reward model scored everything."""
+DEGRADATION_REASON_CLASSIFIER_UNAVAILABLE: DegradationReason.ValueType  # 14
+"""A classifier of the quality checks did not answer; rules alone decided."""
+DEGRADATION_REASON_LOG_SPOOLED: DegradationReason.ValueType  # 15
+"""Postgres is away: the log row is on disk and follows when it is back. Until then idempotency on `request_id` holds
+within one server process only.
+"""
+DEGRADATION_REASON_POLICY_FELL_BACK: DegradationReason.ValueType  # 16
+"""The policy release that the user was assigned did not answer, so the champion did."""
 Global___DegradationReason: _TypeAlias = DegradationReason  # noqa: Y015
 
 @_typing.final
@@ -124,6 +304,9 @@ class GenerateRequest(_message.Message):
     SEED_FIELD_NUMBER: _builtins.int
     SELECTION_METHOD_FIELD_NUMBER: _builtins.int
     MAX_OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    TOOL_USE_FIELD_NUMBER: _builtins.int
+    TOOLS_FIELD_NUMBER: _builtins.int
+    MINIMUM_REWARD_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Makes the call idempotent: a repeated request with the same id gets the first reply, with the same `response_id`."""
     user_id: _builtins.str
@@ -146,6 +329,16 @@ class GenerateRequest(_message.Message):
     """How the answer is chosen among the scored candidates."""
     max_output_tokens: _builtins.int
     """Upper bound on the tokens of each candidate. Unset: the server's default."""
+    tool_use: Global___ToolUse.ValueType
+    """Whether tools may fetch evidence for the answer."""
+    minimum_reward: _builtins.float
+    """Reward score below which no candidate may be the answer, 0 to 1. Unset: the server's, which is the reward release's
+    own by default.
+    """
+    @_builtins.property
+    def tools(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The only tools that may run, such as "docs", "web" or "sql". Empty: all that the server has."""
+
     def __init__(
         self,
         *,
@@ -158,21 +351,28 @@ class GenerateRequest(_message.Message):
         seed: _builtins.int | None = ...,
         selection_method: Global___SelectionMethod.ValueType = ...,
         max_output_tokens: _builtins.int | None = ...,
+        tool_use: Global___ToolUse.ValueType = ...,
+        tools: _abc.Iterable[_builtins.str] | None = ...,
+        minimum_reward: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_candidate_count", b"_candidate_count", "_max_output_tokens", b"_max_output_tokens", "_seed", b"_seed", "candidate_count", b"candidate_count", "max_output_tokens", b"max_output_tokens", "seed", b"seed"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_candidate_count", b"_candidate_count", "_max_output_tokens", b"_max_output_tokens", "_minimum_reward", b"_minimum_reward", "_seed", b"_seed", "candidate_count", b"candidate_count", "max_output_tokens", b"max_output_tokens", "minimum_reward", b"minimum_reward", "seed", b"seed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_candidate_count", b"_candidate_count", "_max_output_tokens", b"_max_output_tokens", "_seed", b"_seed", "candidate_count", b"candidate_count", "context", b"context", "max_output_tokens", b"max_output_tokens", "query", b"query", "request_id", b"request_id", "seed", b"seed", "selection_method", b"selection_method", "session_id", b"session_id", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_candidate_count", b"_candidate_count", "_max_output_tokens", b"_max_output_tokens", "_minimum_reward", b"_minimum_reward", "_seed", b"_seed", "candidate_count", b"candidate_count", "context", b"context", "max_output_tokens", b"max_output_tokens", "minimum_reward", b"minimum_reward", "query", b"query", "request_id", b"request_id", "seed", b"seed", "selection_method", b"selection_method", "session_id", b"session_id", "tool_use", b"tool_use", "tools", b"tools", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__candidate_count: _TypeAlias = _typing.Literal["candidate_count"]  # noqa: Y015
     _WhichOneofArgType__candidate_count: _TypeAlias = _typing.Literal["_candidate_count", b"_candidate_count"]  # noqa: Y015
     _WhichOneofReturnType__max_output_tokens: _TypeAlias = _typing.Literal["max_output_tokens"]  # noqa: Y015
     _WhichOneofArgType__max_output_tokens: _TypeAlias = _typing.Literal["_max_output_tokens", b"_max_output_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__minimum_reward: _TypeAlias = _typing.Literal["minimum_reward"]  # noqa: Y015
+    _WhichOneofArgType__minimum_reward: _TypeAlias = _typing.Literal["_minimum_reward", b"_minimum_reward"]  # noqa: Y015
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
     _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__candidate_count) -> _WhichOneofReturnType__candidate_count | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_output_tokens) -> _WhichOneofReturnType__max_output_tokens | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__minimum_reward) -> _WhichOneofReturnType__minimum_reward | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
 
@@ -201,6 +401,15 @@ class GenerateResponse(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     REPLAYED_FIELD_NUMBER: _builtins.int
     TOTAL_LATENCY_FIELD_NUMBER: _builtins.int
+    TOOL_RUNS_FIELD_NUMBER: _builtins.int
+    CITATIONS_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    REFUSAL_REASONS_FIELD_NUMBER: _builtins.int
+    REGENERATED_FIELD_NUMBER: _builtins.int
+    EXPLORED_FIELD_NUMBER: _builtins.int
+    PROFILE_USED_FIELD_NUMBER: _builtins.int
+    RECEIPT_FIELD_NUMBER: _builtins.int
+    EXPERIMENTS_FIELD_NUMBER: _builtins.int
     response: _builtins.str
     """The chosen answer."""
     reward_score: _builtins.float
@@ -216,7 +425,7 @@ class GenerateResponse(_message.Message):
     selection_method: Global___SelectionMethod.ValueType
     """How the answer was chosen."""
     selection_probability: _builtins.float
-    """The probability with which this candidate was chosen, given the candidates; 1 for BEST."""
+    """The probability with which this candidate was chosen, given the candidates; 1 for BEST and for refusals."""
     policy_release: _builtins.str
     """The policy release that drew the candidates, such as "policy-000001"."""
     reward_release: _builtins.str
@@ -225,6 +434,20 @@ class GenerateResponse(_message.Message):
     """The request's seed, given or drawn."""
     replayed: _builtins.bool
     """Set when this is the stored reply of an earlier call with the same `request_id`."""
+    refused: _builtins.bool
+    """Set when no candidate passed the quality checks: `response` is the configured refusal, and no candidate is
+    selected. The candidates' findings, and `refusal_reasons`, say why.
+    """
+    regenerated: _builtins.bool
+    """Set when the first candidates all failed the quality checks and others were drawn."""
+    explored: _builtins.bool
+    """Set when this reply belongs to the share that explores: WEIGHTED instead of the server's method."""
+    profile_used: _builtins.bool
+    """Set when the user's profile was read and had something to say."""
+    receipt: _builtins.str
+    """Proves that this reply was given to this user. Send it with feedback: it lets feedback in while the reply's log row
+    still waits on a server's disk. Opaque; nobody else can make one.
+    """
     @_builtins.property
     def candidates(self) -> _containers.RepeatedCompositeFieldContainer[Global___Candidate]:
         """Every candidate, in the order drawn, failed ones too."""
@@ -244,6 +467,22 @@ class GenerateResponse(_message.Message):
     @_builtins.property
     def total_latency(self) -> _duration_pb2.Duration:
         """From the request's arrival to this reply."""
+
+    @_builtins.property
+    def tool_runs(self) -> _containers.RepeatedCompositeFieldContainer[Global___ToolRun]:
+        """What the selected tools did. Empty when none was selected."""
+
+    @_builtins.property
+    def citations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Citation]:
+        """The passages that the answer rests on, those that carry most of it first."""
+
+    @_builtins.property
+    def refusal_reasons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Why every candidate failed, a sentence a reason. Empty unless `refused`."""
+
+    @_builtins.property
+    def experiments(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExperimentArm]:
+        """The experiments on user interfaces that this user is part of: show what they say. Empty: the usual."""
 
     def __init__(
         self,
@@ -265,16 +504,55 @@ class GenerateResponse(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         replayed: _builtins.bool = ...,
         total_latency: _duration_pb2.Duration | None = ...,
+        tool_runs: _abc.Iterable[Global___ToolRun] | None = ...,
+        citations: _abc.Iterable[Global___Citation] | None = ...,
+        refused: _builtins.bool = ...,
+        refusal_reasons: _abc.Iterable[_builtins.str] | None = ...,
+        regenerated: _builtins.bool = ...,
+        explored: _builtins.bool = ...,
+        profile_used: _builtins.bool = ...,
+        receipt: _builtins.str = ...,
+        experiments: _abc.Iterable[Global___ExperimentArm] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_reward_score", b"_reward_score", "create_time", b"create_time", "reward_score", b"reward_score", "total_latency", b"total_latency"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_reward_score", b"_reward_score", "candidates", b"candidates", "candidates_count", b"candidates_count", "create_time", b"create_time", "degradations", b"degradations", "feedback_prompt", b"feedback_prompt", "generation_method", b"generation_method", "latencies", b"latencies", "policy_release", b"policy_release", "replayed", b"replayed", "response", b"response", "response_id", b"response_id", "reward_release", b"reward_release", "reward_score", b"reward_score", "seed", b"seed", "selection_method", b"selection_method", "selection_probability", b"selection_probability", "total_latency", b"total_latency"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_reward_score", b"_reward_score", "candidates", b"candidates", "candidates_count", b"candidates_count", "citations", b"citations", "create_time", b"create_time", "degradations", b"degradations", "experiments", b"experiments", "explored", b"explored", "feedback_prompt", b"feedback_prompt", "generation_method", b"generation_method", "latencies", b"latencies", "policy_release", b"policy_release", "profile_used", b"profile_used", "receipt", b"receipt", "refusal_reasons", b"refusal_reasons", "refused", b"refused", "regenerated", b"regenerated", "replayed", b"replayed", "response", b"response", "response_id", b"response_id", "reward_release", b"reward_release", "reward_score", b"reward_score", "seed", b"seed", "selection_method", b"selection_method", "selection_probability", b"selection_probability", "tool_runs", b"tool_runs", "total_latency", b"total_latency"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__reward_score: _TypeAlias = _typing.Literal["reward_score"]  # noqa: Y015
     _WhichOneofArgType__reward_score: _TypeAlias = _typing.Literal["_reward_score", b"_reward_score"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__reward_score) -> _WhichOneofReturnType__reward_score | None: ...
 
 Global___GenerateResponse: _TypeAlias = GenerateResponse  # noqa: Y015
+
+@_typing.final
+class ExperimentArm(_message.Message):
+    """What a user is to see."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPERIMENT_FIELD_NUMBER: _builtins.int
+    VARIANT_FIELD_NUMBER: _builtins.int
+    CHALLENGER_FIELD_NUMBER: _builtins.int
+    experiment: _builtins.str
+    """The experiment's name."""
+    variant: _builtins.str
+    """The variant's name; empty: the usual."""
+    challenger: _builtins.bool
+    """Whether it is the variant."""
+    def __init__(
+        self,
+        *,
+        experiment: _builtins.str = ...,
+        variant: _builtins.str = ...,
+        challenger: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["challenger", b"challenger", "experiment", b"experiment", "variant", b"variant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExperimentArm: _TypeAlias = ExperimentArm  # noqa: Y015
 
 @_typing.final
 class Candidate(_message.Message):
@@ -294,6 +572,11 @@ class Candidate(_message.Message):
     LATENCY_FIELD_NUMBER: _builtins.int
     REWARD_LOGIT_FIELD_NUMBER: _builtins.int
     ASPECTS_FIELD_NUMBER: _builtins.int
+    WAVE_FIELD_NUMBER: _builtins.int
+    DUPLICATE_OF_FIELD_NUMBER: _builtins.int
+    FINDINGS_FIELD_NUMBER: _builtins.int
+    PASSED_FIELD_NUMBER: _builtins.int
+    SCORE_SOURCE_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     """Position in the order drawn, from 0."""
     text: _builtins.str
@@ -312,6 +595,14 @@ class Candidate(_message.Message):
     """Why there is no text, in a sentence; empty when there is."""
     reward_logit: _builtins.float
     """Before the sigmoid. Unset when the candidate was not scored."""
+    wave: _builtins.int
+    """Candidates are drawn in waves when the server stops early or draws again; from 0."""
+    duplicate_of: _builtins.int
+    """The index of an earlier candidate with the same text. Unset for the first."""
+    passed: _builtins.bool
+    """Whether it could be the answer: drawn, and every check passed."""
+    score_source: Global___ScoreSource.ValueType
+    """Where the reward score comes from."""
     @_builtins.property
     def sampling(self) -> Global___Sampling:
         """How it was sampled."""
@@ -323,6 +614,10 @@ class Candidate(_message.Message):
     @_builtins.property
     def aspects(self) -> Global___AspectScores:
         """Judged aspects, where the reward release has them."""
+
+    @_builtins.property
+    def findings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Finding]:
+        """What the quality checks found. Empty when there was nothing to check."""
 
     def __init__(
         self,
@@ -339,13 +634,20 @@ class Candidate(_message.Message):
         latency: _duration_pb2.Duration | None = ...,
         reward_logit: _builtins.float | None = ...,
         aspects: Global___AspectScores | None = ...,
+        wave: _builtins.int = ...,
+        duplicate_of: _builtins.int | None = ...,
+        findings: _abc.Iterable[Global___Finding] | None = ...,
+        passed: _builtins.bool = ...,
+        score_source: Global___ScoreSource.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_aspects", b"_aspects", "_reward_logit", b"_reward_logit", "_reward_score", b"_reward_score", "aspects", b"aspects", "latency", b"latency", "reward_logit", b"reward_logit", "reward_score", b"reward_score", "sampling", b"sampling"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_aspects", b"_aspects", "_duplicate_of", b"_duplicate_of", "_reward_logit", b"_reward_logit", "_reward_score", b"_reward_score", "aspects", b"aspects", "duplicate_of", b"duplicate_of", "latency", b"latency", "reward_logit", b"reward_logit", "reward_score", b"reward_score", "sampling", b"sampling"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_aspects", b"_aspects", "_reward_logit", b"_reward_logit", "_reward_score", b"_reward_score", "aspects", b"aspects", "error", b"error", "finish_reason", b"finish_reason", "index", b"index", "latency", b"latency", "output_tokens", b"output_tokens", "reward_logit", b"reward_logit", "reward_score", b"reward_score", "sampling", b"sampling", "selected", b"selected", "selection_probability", b"selection_probability", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_aspects", b"_aspects", "_duplicate_of", b"_duplicate_of", "_reward_logit", b"_reward_logit", "_reward_score", b"_reward_score", "aspects", b"aspects", "duplicate_of", b"duplicate_of", "error", b"error", "findings", b"findings", "finish_reason", b"finish_reason", "index", b"index", "latency", b"latency", "output_tokens", b"output_tokens", "passed", b"passed", "reward_logit", b"reward_logit", "reward_score", b"reward_score", "sampling", b"sampling", "score_source", b"score_source", "selected", b"selected", "selection_probability", b"selection_probability", "text", b"text", "wave", b"wave"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__aspects: _TypeAlias = _typing.Literal["aspects"]  # noqa: Y015
     _WhichOneofArgType__aspects: _TypeAlias = _typing.Literal["_aspects", b"_aspects"]  # noqa: Y015
+    _WhichOneofReturnType__duplicate_of: _TypeAlias = _typing.Literal["duplicate_of"]  # noqa: Y015
+    _WhichOneofArgType__duplicate_of: _TypeAlias = _typing.Literal["_duplicate_of", b"_duplicate_of"]  # noqa: Y015
     _WhichOneofReturnType__reward_logit: _TypeAlias = _typing.Literal["reward_logit"]  # noqa: Y015
     _WhichOneofArgType__reward_logit: _TypeAlias = _typing.Literal["_reward_logit", b"_reward_logit"]  # noqa: Y015
     _WhichOneofReturnType__reward_score: _TypeAlias = _typing.Literal["reward_score"]  # noqa: Y015
@@ -353,11 +655,167 @@ class Candidate(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__aspects) -> _WhichOneofReturnType__aspects | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__duplicate_of) -> _WhichOneofReturnType__duplicate_of | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__reward_logit) -> _WhichOneofReturnType__reward_logit | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__reward_score) -> _WhichOneofReturnType__reward_score | None: ...
 
 Global___Candidate: _TypeAlias = Candidate  # noqa: Y015
+
+@_typing.final
+class Finding(_message.Message):
+    """What one quality check found in one candidate."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHECK_FIELD_NUMBER: _builtins.int
+    PASSED_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    check: Global___QualityCheck.ValueType
+    """Which check."""
+    passed: _builtins.bool
+    """Whether the candidate may be the answer as far as this check is concerned."""
+    value: _builtins.float
+    """The rule's score: 1 is fine, 0 as bad as can be."""
+    detail: _builtins.str
+    """What was found, in a sentence; empty when nothing was."""
+    def __init__(
+        self,
+        *,
+        check: Global___QualityCheck.ValueType = ...,
+        passed: _builtins.bool = ...,
+        value: _builtins.float = ...,
+        detail: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["check", b"check", "detail", b"detail", "passed", b"passed", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Finding: _TypeAlias = Finding  # noqa: Y015
+
+@_typing.final
+class ToolRun(_message.Message):
+    """What one tool did."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOOL_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    RELEVANCE_FIELD_NUMBER: _builtins.int
+    LATENCY_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    EVIDENCE_FIELD_NUMBER: _builtins.int
+    tool: _builtins.str
+    """Its name, such as "docs"."""
+    outcome: Global___ToolOutcome.ValueType
+    """How it ended."""
+    relevance: _builtins.float
+    """Why it was selected, 0 to 1."""
+    detail: _builtins.str
+    """One sentence for people; empty when there is nothing to say."""
+    @_builtins.property
+    def latency(self) -> _duration_pb2.Duration:
+        """How long it took."""
+
+    @_builtins.property
+    def evidence(self) -> _containers.RepeatedCompositeFieldContainer[Global___Evidence]:
+        """What it found, best first."""
+
+    def __init__(
+        self,
+        *,
+        tool: _builtins.str = ...,
+        outcome: Global___ToolOutcome.ValueType = ...,
+        relevance: _builtins.float = ...,
+        latency: _duration_pb2.Duration | None = ...,
+        detail: _builtins.str = ...,
+        evidence: _abc.Iterable[Global___Evidence] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["latency", b"latency"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "evidence", b"evidence", "latency", b"latency", "outcome", b"outcome", "relevance", b"relevance", "tool", b"tool"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ToolRun: _TypeAlias = ToolRun  # noqa: Y015
+
+@_typing.final
+class Evidence(_message.Message):
+    """One passage that a tool found."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOOL_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    URI_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    tool: _builtins.str
+    """Which tool."""
+    source: _builtins.str
+    """What identifies the passage for good: a document and its passage, an address, a declared question."""
+    title: _builtins.str
+    """Its title, for people."""
+    text: _builtins.str
+    """Its text."""
+    uri: _builtins.str
+    """Where it can be read; empty when nowhere."""
+    score: _builtins.float
+    """Its relevance to the query, 0 to 1."""
+    def __init__(
+        self,
+        *,
+        tool: _builtins.str = ...,
+        source: _builtins.str = ...,
+        title: _builtins.str = ...,
+        text: _builtins.str = ...,
+        uri: _builtins.str = ...,
+        score: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["score", b"score", "source", b"source", "text", b"text", "title", b"title", "tool", b"tool", "uri", b"uri"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Evidence: _TypeAlias = Evidence  # noqa: Y015
+
+@_typing.final
+class Citation(_message.Message):
+    """A passage that the answer rests on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    EVIDENCE_FIELD_NUMBER: _builtins.int
+    SUPPORT_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """From 1."""
+    support: _builtins.float
+    """How much of the answer it carries, 0 to 1."""
+    @_builtins.property
+    def evidence(self) -> Global___Evidence:
+        """The passage."""
+
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        evidence: Global___Evidence | None = ...,
+        support: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["evidence", b"evidence"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evidence", b"evidence", "number", b"number", "support", b"support"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Citation: _TypeAlias = Citation  # noqa: Y015
 
 @_typing.final
 class Sampling(_message.Message):
@@ -410,7 +868,9 @@ class StageLatency(_message.Message):
     STAGE_FIELD_NUMBER: _builtins.int
     DURATION_FIELD_NUMBER: _builtins.int
     stage: _builtins.str
-    """"lookup" (of a request id), "context", "prompt", "candidates", "scoring", "selection", "log" or "memory"."""
+    """"lookup" (of a request id), "context", "tools", "prompt", "candidates", "scoring" (after the last candidate),
+    "quality", "selection", "log" or "memory".
+    """
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration:
         """Wall-clock time."""
@@ -454,6 +914,134 @@ class Degradation(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Degradation: _TypeAlias = Degradation  # noqa: Y015
+
+@_typing.final
+class StreamGenerateRequest(_message.Message):
+    """Generate, watched. See GenerateRequest."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def request(self) -> Global___GenerateRequest:
+        """What is asked."""
+
+    def __init__(
+        self,
+        *,
+        request: Global___GenerateRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamGenerateRequest: _TypeAlias = StreamGenerateRequest  # noqa: Y015
+
+@_typing.final
+class StreamGenerateResponse(_message.Message):
+    """One thing that happened."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOOLS_SELECTED_FIELD_NUMBER: _builtins.int
+    TOOL_FINISHED_FIELD_NUMBER: _builtins.int
+    CANDIDATE_DRAWN_FIELD_NUMBER: _builtins.int
+    CANDIDATE_SCORED_FIELD_NUMBER: _builtins.int
+    REGENERATING_FIELD_NUMBER: _builtins.int
+    RESULT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def tools_selected(self) -> Global___ToolsSelected:
+        """Tools were selected and begin to run."""
+
+    @_builtins.property
+    def tool_finished(self) -> Global___ToolRun:
+        """A tool has run."""
+
+    @_builtins.property
+    def candidate_drawn(self) -> Global___Candidate:
+        """A candidate has its text, or its error. It has no score and no findings yet."""
+
+    @_builtins.property
+    def candidate_scored(self) -> Global___Candidate:
+        """A candidate has its score."""
+
+    @_builtins.property
+    def regenerating(self) -> Global___Regenerating:
+        """Every candidate failed the quality checks; others are drawn."""
+
+    @_builtins.property
+    def result(self) -> Global___GenerateResponse:
+        """The reply, as from Generate; its log row is durable."""
+
+    def __init__(
+        self,
+        *,
+        tools_selected: Global___ToolsSelected | None = ...,
+        tool_finished: Global___ToolRun | None = ...,
+        candidate_drawn: Global___Candidate | None = ...,
+        candidate_scored: Global___Candidate | None = ...,
+        regenerating: Global___Regenerating | None = ...,
+        result: Global___GenerateResponse | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["candidate_drawn", b"candidate_drawn", "candidate_scored", b"candidate_scored", "event", b"event", "regenerating", b"regenerating", "result", b"result", "tool_finished", b"tool_finished", "tools_selected", b"tools_selected"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidate_drawn", b"candidate_drawn", "candidate_scored", b"candidate_scored", "event", b"event", "regenerating", b"regenerating", "result", b"result", "tool_finished", b"tool_finished", "tools_selected", b"tools_selected"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["tools_selected", "tool_finished", "candidate_drawn", "candidate_scored", "regenerating", "result"]  # noqa: Y015
+    _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
+
+Global___StreamGenerateResponse: _TypeAlias = StreamGenerateResponse  # noqa: Y015
+
+@_typing.final
+class ToolsSelected(_message.Message):
+    """The tools that were selected."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOOLS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def tools(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Their names; empty when the query needs none."""
+
+    def __init__(
+        self,
+        *,
+        tools: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["tools", b"tools"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ToolsSelected: _TypeAlias = ToolsSelected  # noqa: Y015
+
+@_typing.final
+class Regenerating(_message.Message):
+    """Others are drawn."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def reasons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Why the first ones failed."""
+
+    def __init__(
+        self,
+        *,
+        reasons: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reasons", b"reasons"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Regenerating: _TypeAlias = Regenerating  # noqa: Y015
 
 @_typing.final
 class ScoreRequest(_message.Message):

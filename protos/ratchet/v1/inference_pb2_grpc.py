@@ -40,6 +40,11 @@ class InferenceServiceStub:
                 request_serializer=ratchet_dot_v1_dot_inference__pb2.GenerateRequest.SerializeToString,
                 response_deserializer=ratchet_dot_v1_dot_inference__pb2.GenerateResponse.FromString,
                 _registered_method=True)
+        self.StreamGenerate = channel.unary_stream(
+                '/ratchet.v1.InferenceService/StreamGenerate',
+                request_serializer=ratchet_dot_v1_dot_inference__pb2.StreamGenerateRequest.SerializeToString,
+                response_deserializer=ratchet_dot_v1_dot_inference__pb2.StreamGenerateResponse.FromString,
+                _registered_method=True)
         self.Score = channel.unary_unary(
                 '/ratchet.v1.InferenceService/Score',
                 request_serializer=ratchet_dot_v1_dot_inference__pb2.ScoreRequest.SerializeToString,
@@ -63,6 +68,16 @@ class InferenceServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StreamGenerate(self, request, context):
+        """Generate that tells what happens on the way: the tools as they run, each candidate as it is drawn and scored, and
+        last the same message that Generate gives, exactly once. A replayed request sends only that one.
+
+        Errors: those of Generate.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Score(self, request, context):
         """Scores responses to a query with the reward model in service. Nothing is logged.
 
@@ -79,6 +94,11 @@ def add_InferenceServiceServicer_to_server(servicer, server):
                     servicer.Generate,
                     request_deserializer=ratchet_dot_v1_dot_inference__pb2.GenerateRequest.FromString,
                     response_serializer=ratchet_dot_v1_dot_inference__pb2.GenerateResponse.SerializeToString,
+            ),
+            'StreamGenerate': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamGenerate,
+                    request_deserializer=ratchet_dot_v1_dot_inference__pb2.StreamGenerateRequest.FromString,
+                    response_serializer=ratchet_dot_v1_dot_inference__pb2.StreamGenerateResponse.SerializeToString,
             ),
             'Score': grpc.unary_unary_rpc_method_handler(
                     servicer.Score,
@@ -114,6 +134,33 @@ class InferenceService:
             '/ratchet.v1.InferenceService/Generate',
             ratchet_dot_v1_dot_inference__pb2.GenerateRequest.SerializeToString,
             ratchet_dot_v1_dot_inference__pb2.GenerateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamGenerate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/ratchet.v1.InferenceService/StreamGenerate',
+            ratchet_dot_v1_dot_inference__pb2.StreamGenerateRequest.SerializeToString,
+            ratchet_dot_v1_dot_inference__pb2.StreamGenerateResponse.FromString,
             options,
             channel_credentials,
             insecure,

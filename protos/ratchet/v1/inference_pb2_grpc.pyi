@@ -41,6 +41,12 @@ class InferenceServiceStub:
     DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED (retry after the given delay), UNAVAILABLE (no candidate could be drawn, or
     the log could not be written).
     """
+    StreamGenerate: _grpc.UnaryStreamMultiCallable[_inference_pb2.StreamGenerateRequest, _inference_pb2.StreamGenerateResponse]
+    """Generate that tells what happens on the way: the tools as they run, each candidate as it is drawn and scored, and
+    last the same message that Generate gives, exactly once. A replayed request sends only that one.
+
+    Errors: those of Generate.
+    """
     Score: _grpc.UnaryUnaryMultiCallable[_inference_pb2.ScoreRequest, _inference_pb2.ScoreResponse]
     """Scores responses to a query with the reward model in service. Nothing is logged.
 
@@ -59,6 +65,12 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
     Errors: INVALID_ARGUMENT (with field violations), ALREADY_EXISTS (the `request_id` belongs to another request),
     DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED (retry after the given delay), UNAVAILABLE (no candidate could be drawn, or
     the log could not be written).
+    """
+    StreamGenerate: _aio.UnaryStreamMultiCallable[_inference_pb2.StreamGenerateRequest, _inference_pb2.StreamGenerateResponse]  # type: ignore[assignment]
+    """Generate that tells what happens on the way: the tools as they run, each candidate as it is drawn and scored, and
+    last the same message that Generate gives, exactly once. A replayed request sends only that one.
+
+    Errors: those of Generate.
     """
     Score: _aio.UnaryUnaryMultiCallable[_inference_pb2.ScoreRequest, _inference_pb2.ScoreResponse]  # type: ignore[assignment]
     """Scores responses to a query with the reward model in service. Nothing is logged.
@@ -81,6 +93,18 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: INVALID_ARGUMENT (with field violations), ALREADY_EXISTS (the `request_id` belongs to another request),
         DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED (retry after the given delay), UNAVAILABLE (no candidate could be drawn, or
         the log could not be written).
+        """
+
+    @_abc_1.abstractmethod
+    def StreamGenerate(
+        self,
+        request: _inference_pb2.StreamGenerateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_inference_pb2.StreamGenerateResponse], _abc.AsyncIterator[_inference_pb2.StreamGenerateResponse]]:
+        """Generate that tells what happens on the way: the tools as they run, each candidate as it is drawn and scored, and
+        last the same message that Generate gives, exactly once. A replayed request sends only that one.
+
+        Errors: those of Generate.
         """
 
     @_abc_1.abstractmethod

@@ -1,0 +1,41 @@
+"""Words of the page of experiments."""
+
+WORDS = {
+    "title": ("Experiments", "Thử nghiệm"),
+    "empty": ("Nothing is compared now", "Hiện không có gì được so sánh"),
+    "empty_text": (
+        "Each rollout is an experiment: users are split by chance, and what they say of the answers decides.",
+        "Mỗi lần triển khai là một thử nghiệm: người dùng được chia ngẫu nhiên và ý kiến của họ quyết định.",
+    ),
+    "to_rollouts": ("Go to Rollouts", "Đến Triển khai"),
+    "to_rollout": ("See the rollout", "Xem lần triển khai"),
+    "before": ("Decided before", "Đã quyết định"),
+    "against": ("against {champion}", "so với {champion}"),
+    "share": ("Share of users", "Tỷ lệ người dùng"),
+    "share_note": ("has {challenger}", "dùng {challenger}"),
+    "samples": ("Samples", "Số mẫu"),
+    "samples_note": (
+        "rated users of the smaller arm; each line below says what it needs",
+        "người dùng đã đánh giá của nhóm nhỏ hơn; mỗi dòng dưới đây cho biết còn cần gì",
+    ),
+    "running": ("Running", "Đang chạy"),
+    "held": ("Held", "Tạm giữ"),
+    "stopped": ("Stopped", "Đã dừng"),
+    "new_state": ("Unknown", "Không rõ"),
+    "selection": ("Selection", "Cách chọn"),
+    "prompt": ("Instructions", "Chỉ dẫn"),
+    "interface": ("Interface", "Giao diện"),
+    "new_kind": ("Other", "Khác"),
+    "stop": ("Stop", "Dừng"),
+    "to_set": ("What makes it the default:", "Để đặt làm mặc định:"),
+    "criteria": ("Criteria met", "Tiêu chí đã đạt"),
+    "criteria_note": ("all must be, to take over", "cần đạt tất cả để thay thế"),
+    "guardrails_open": ("No guardrail can be judged yet", "Chưa đủ dữ liệu để xét giới hạn nào"),
+    "guardrails_so_far": (
+        "No guardrail is broken so far; {n} of {m} can be judged",
+        "Đến nay chưa vi phạm giới hạn nào; mới xét được {n} / {m}",
+    ),
+    "guardrails_hold": ("No guardrail is broken", "Không vi phạm giới hạn nào"),
+    "guardrails_broken": ("Broken: {names}", "Vi phạm: {names}"),
+    "no_figures": ("No figures yet: no user has met it.", "Chưa có số liệu: chưa người dùng nào gặp nó."),
+}

@@ -1,0 +1,1 @@
+"""Documents that evidence is taken from: read, split into passages, and made findable."""

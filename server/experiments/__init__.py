@@ -1,0 +1,1 @@
+"""Experiments: a variant of settings compared with what is in force, on the assignment and the evidence of rollouts."""

@@ -1,0 +1,1 @@
+"""What people think of replies: checked, enriched, kept. No model is called here."""

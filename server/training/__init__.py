@@ -1,0 +1,1 @@
+"""What the server knows of training runs, which the sidecar trainer does: their types, and which settings there are."""

@@ -1,0 +1,1 @@
+"""The reward model: its losses, training, evaluation, calibration, gate and report."""

@@ -1,1 +1,0 @@
-"""The reward model's Triton code: `model.py` is copied into each installed release."""
