@@ -39,8 +39,8 @@ NOT_OF_REPLAYS = (
 )
 """Settings that no replay hangs on."""
 OF_DRAWING = (
-    *("policy", "policy_layout", "presets", "candidates", "max_output_tokens", "quorum", "patience", "early_stop"),
-    *("first_wave", "regenerate", "instructions"),
+    *("policy", "policy_layout", "presets", "candidates", "max_output_tokens", "quorum", "patience", "policy_wait"),
+    *("early_stop", "first_wave", "regenerate", "instructions"),
 )
 """Settings that nothing hangs on where nothing is drawn."""
 DEFAULT_LAST = 100

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from server.journey import Journey
 from server.progress import CandidateDrawn, CandidateScored, Regenerating
+from server.rollout.types import Kind
 from server.stages import candidates as drawing
 from server.stages import prompt, quality, stopping
 from server.stages.scoring import Reward, Scoring
@@ -28,6 +29,8 @@ FIRST_TEXT_SHARE = 0.9
 """The same while there is no text at all: what comes then is answered with little time to judge it."""
 CHALLENGER_SHARE = 0.45
 """Where the champion would draw instead, a policy without any text is given up after this share."""
+AWAY_SHARE = 0.5
+"""A policy that is away is waited for until this share of the time is spent, and no longer than the settings say."""
 AGAIN = 1.5
 """Others are drawn when the time left is so many times what the first ones took."""
 
@@ -158,9 +161,16 @@ class Deliberation:
         budget = max(ends - way.total(), 0.0)
         last = budget if found else max(budget, way.spendable() * FIRST_TEXT_SHARE)
         textless = way.spendable() * CHALLENGER_SHARE if self._replaceable and not found else math.inf
-        patience = drawing.Patience(budget, settings.quorum, settings.patience, last, textless)
+        away = 0.0 if self._replaceable else min(settings.policy_wait, way.spendable() * AWAY_SHARE)
+        patience = drawing.Patience(budget, settings.quorum, settings.patience, last, textless, away)
+        how = (self._fitted.text, plans, self._policy, patience, self._arrived, wave, first)
         with way.stage("candidates"):
-            return await drawing.draw(self._fitted.text, plans, self._policy, patience, self._arrived, wave, first)
+            return await drawing.draw(*how, missed=self._missed)
+
+    def _missed(self) -> None:
+        """What waits for the policy counts against its arm, as what gives way at once counts against a challenger's:
+        else a Triton that starts again would speak against challengers alone."""
+        self._way.failed.add(Kind.POLICY)
 
     def _arrived(self, candidate: Candidate) -> None:
         self._way.watch(CandidateDrawn(candidate))

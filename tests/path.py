@@ -131,7 +131,7 @@ class Path:
         self.threads = ThreadPoolExecutor(1)
         self.embedder = HashingEmbedder()
         self.learner = Learner(self.profiles, self.embedder.model)
-        self.settings = PathSettings(**{"exploration": 0.0, "minimum_reward": 0.0, **settings})
+        self.settings = PathSettings(**{"exploration": 0.0, "minimum_reward": 0.0, "policy_wait": 0.0, **settings})
         rewards = (self.reward, self.fallback) if self.settings.reward_fallback else (self.reward,)
         rules = rules_of(self.settings)
         self.judges = Judges(rewards, cache, self.embedder.model, rules, Classifiers(), Priors())

@@ -50,6 +50,11 @@ class PathSettings(BaseModel):
     patience: float = Field(
         2.0, gt=0, description="Stragglers get so many times what the quorum took, and one second more."
     )
+    policy_wait: float = Field(
+        10.0,
+        ge=0,
+        description="Seconds to wait for a policy that is away, as while Triton starts; half of the time at most.",
+    )
     early_stop: float = Field(
         0.0, ge=0, le=1, description="Draw in waves until one more is not expected to gain this much reward. 0: off."
     )

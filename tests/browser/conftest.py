@@ -12,7 +12,7 @@ from tests.browser.consoles import Console, console, wait_for
 from tests.browser.planted import Planted
 from tests.browser.watched import Watch
 from tests.conftest import new_home
-from tests.e2e.serving import Serving, serving
+from tests.e2e.serving import Serving, serving, what_was_said
 
 DESKTOP, PHONE = ViewportSize(width=1280, height=800), ViewportSize(width=390, height=844)
 FAILURES = Path(__file__).parents[2] / ".cache" / "screenshots" / "failures"
@@ -27,6 +27,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     report = yield
     if report.when == "call":
         item.stash[_failed] = report.failed
+    if report.failed:
+        report.sections += what_was_said()
     return report
 
 

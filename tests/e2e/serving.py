@@ -8,11 +8,15 @@ import signal
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 SECONDS = 240
+SHOWN = 25
+"""Lines of a server's that a failed test shows."""
+_open: "weakref.WeakSet[Serving]" = weakref.WeakSet()
 
 
 class Serving:
@@ -32,14 +36,20 @@ class Serving:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=os.environ | environment,
+            # A Triton that crashes under another test's load is no failure of this one.
+            env=os.environ | {"RATCHET_POLICY_WAIT": "60"} | environment,
             start_new_session=True,
         )
         self.events: list[dict[str, Any]] = []
         self._lines: queue.Queue[str] = queue.Queue()
         self._pipe_closed = pipe_closed
+        self._said: list[str] = []
+        self._errors: list[str] = []
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
+        _open.add(self)
         if pipe_closed:
             assert self.started
             self._reader.join(SECONDS)
@@ -48,10 +58,17 @@ class Serving:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self._lines.put(line)
+            self._said.append(line)
             if self._pipe_closed and "serving" in json.loads(line):
                 self.process.stdout.close()
                 return
         self._lines.put("")
+
+    def _listen(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self._errors.append(line)
+            self._said.append(line)
 
     @property
     def started(self) -> dict[str, Any]:
@@ -72,9 +89,14 @@ class Serving:
 
     def errors(self) -> str:
         """What it wrote to standard error, once it ended."""
-        assert self.process.stderr is not None
         self.process.wait(SECONDS)
-        return self.process.stderr.read()
+        self._listener.join(SECONDS)
+        return "".join(self._errors)
+
+    @property
+    def said(self) -> list[str]:
+        """The beginnings of the last lines of both its outputs."""
+        return [line.rstrip()[:300] for line in self._said[-SHOWN:]]
 
     def kill(self) -> None:
         """SIGKILL to the process itself: its children must notice by themselves."""
@@ -90,10 +112,17 @@ class Serving:
         """Ends it in any case and closes its pipes."""
         if self.process.poll() is None:
             self.stop()
-        self._reader.join(SECONDS)
+        _open.discard(self)
+        for thread in (self._reader, self._listener):
+            thread.join(SECONDS)
         for pipe in (self.process.stdout, self.process.stderr):
             if pipe is not None:
                 pipe.close()
+
+
+def what_was_said() -> list[tuple[str, str]]:
+    """Sections for the report of a failed test: what each server that runs said last."""
+    return [("what a running server said last", "\n".join(server.said)) for server in _open if server.said]
 
 
 @contextlib.contextmanager
@@ -102,5 +131,8 @@ def serving(home: Path, *flags: str, pipe_closed: bool = False, **environment: s
     found = Serving(home, *flags, pipe_closed=pipe_closed, **environment)
     try:
         yield found
+    except BaseException:  # it is closed before the report of the test is made
+        print("what the server said last:", *found.said, sep="\n", file=sys.stderr)
+        raise
     finally:
         found.close()

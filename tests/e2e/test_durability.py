@@ -115,6 +115,29 @@ def test_what_dies_alone_comes_back_and_the_answers_with_it() -> None:
             assert asyncio.run(answers_again(stub)), f"no answer after {name} was killed"
 
 
+@pytest.mark.timeout(300)
+def test_while_triton_starts_again_answers_are_late_and_none_fails() -> None:
+    with serving(new_home(), "--policy-wait=60") as ratchet:
+        address = ratchet.started["serving"]
+
+        async def ask_all() -> list[pb.GenerateResponse]:
+            async with grpc.aio.insecure_channel(address) as channel:
+                stub = inference_pb2_grpc.InferenceServiceStub(channel)
+
+                async def ask(number: int) -> list[pb.GenerateResponse]:
+                    query = f"Where is parcel {number}?"
+                    return [await stub.Generate(pb.GenerateRequest(query=query), timeout=120) for _ in range(5)]
+
+                asking = [asyncio.create_task(ask(number)) for number in range(8)]
+                await asyncio.sleep(0.2)
+                first_named(ratchet.process.pid, "tritonserver").kill()
+                return [reply for replies in await asyncio.gather(*asking) for reply in replies]
+
+        replies = asyncio.run(ask_all())
+        assert len(replies) == 40
+        assert all(reply.response for reply in replies)
+
+
 async def answers_again(stub: inference_pb2_grpc.InferenceServiceStub, seconds: float = 40) -> bool:
     """Whether an undegraded answer comes within `seconds`."""
     for _ in range(int(seconds / 0.5)):

@@ -166,6 +166,29 @@ async def test_the_backend_is_given_the_time_that_the_first_text_has() -> None:
     assert given == [2.0, 1.0]
 
 
+async def test_a_policy_that_is_away_for_a_moment_costs_time_and_no_candidate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drawing, "ASK_AGAIN_SECONDS", 0.01)
+    policy = Scripted(*[BackendUnavailable("starts again")] * 6, "a", "b")
+    found = await drawn(policy, 2, Patience(30.0, away=20.0))
+    assert [c.text for c in found] == ["a", "b"]
+    assert len(found.told) == 2
+    assert found[0].seconds >= 0.07, "the time that it took is told"
+
+
+async def test_a_policy_that_is_away_for_long_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drawing, "ASK_AGAIN_SECONDS", 0.02)
+    policy = Scripted(*[BackendUnavailable("gone")] * 99)
+    with pytest.raises(PolicyUnavailable, match="gone"):
+        await drawn(policy, 1, Patience(30.0, away=0.1))
+    assert 1 < 99 - len(policy.script) < 5, "it was asked again, ever more seldom"
+
+
+async def test_only_a_policy_that_is_away_is_asked_again_and_only_for_the_first_wave() -> None:
+    for error, wave in ((BackendBusy("full"), 0), (BackendError("no"), 0), (BackendUnavailable("gone"), 1)):
+        policy = Scripted(error, "a")
+        assert [c.drawn for c in await drawn(policy, 2, Patience(30.0, away=20.0), wave=wave)] == [False, True]
+
+
 async def test_below_the_quorum_the_others_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drawing, "GRACE_SECONDS", 0.0)
     found = await drawn(Scripted("a", "b", 0.2, 0.2, 0.2), 5, Patience(30.0, quorum=0.6))

@@ -20,6 +20,7 @@ from server.errors import (
 from server.rollout.registry import NOT_TO_BLAME, Assignment
 from server.rollout.routed import Routed
 from server.rollout.types import Kind, Variation
+from server.stages import candidates
 from server.types import DegradationReason, Turn
 from tests.path import Path, StubPolicy, StubReward
 from tests.turns import a_turn
@@ -97,6 +98,22 @@ async def test_a_challenger_without_any_text_gives_way_to_the_champion_and_has_f
     assert [each.reason for each in reply.degradations] == [DegradationReason.POLICY_FELL_BACK]
     assert path.failed == [False, True]
     assert path.routes.noted == []  # there was a reply, and its row has it
+
+
+async def test_who_waits_for_a_policy_gets_an_answer_and_its_arm_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Triton that starts again must not speak against challengers alone, who give way at once."""
+    monkeypatch.setattr(candidates, "ASK_AGAIN_SECONDS", 0.01)
+    path = Tried(Kind.REWARD, Kind.POLICY, policy_wait=10.0)
+    path.new_policy.failures = [BackendUnavailable("gone")] * 3
+    path.policy.failures = [BackendUnavailable("gone")] * 3
+    reply = await path.pipeline.answer(a_turn())
+    assert (reply.policy_release, reply.candidates_count, path.failed) == ("policy-000001", 3, [False, True])
+    assert path.routes.routed is not None
+    path.routes.routed = replace(path.routes.routed, policy=path.policy, champion=None)
+    path.policy.failures = [BackendUnavailable("gone")]
+    reply = await path.pipeline.answer(a_turn())
+    assert (reply.candidates_count, reply.degradations) == (3, ())
+    assert path.failed == [False, True]
 
 
 async def test_a_challenger_that_gives_some_texts_is_not_replaced() -> None:
