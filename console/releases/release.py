@@ -1,14 +1,16 @@
 """One release: whether it serves, what it came from, what was measured of it, what each replica has of it."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, tzinfo
+from functools import partial
 
 from nicegui import ui
 
 from console import client, moments, parts, shell
+from console.confirming import Confirming
 from console.numerals import number
 from console.parts import el
 from console.releases import figures, telling
-from console.releases.retiring import Retiring
 from console.rollouts.starting import Starting
 from console.words import t
 from ratchet.v1 import release_pb2 as pb
@@ -24,7 +26,9 @@ class ReleasePage:
         self._id = release
         self._zone: tzinfo = UTC
         self._shown: pb.GetReleaseResponse | None = None
-        self._dialog, self._retiring = Starting(release), Retiring(release, self._look)
+        keep = t("releases.keep")
+        self._dialog = Starting(release)
+        self._retiring = Confirming("releases", "retire", self._retire, keep=keep, symbol="archive", about=release)
         with el("div", "stack run-page"):
             parts.link(t("releases.back"), "/releases", symbol="arrow_back", classes="link log-back")
             self._room = el("div", "stack")
@@ -65,6 +69,11 @@ class ReleasePage:
     async def _fetch(self) -> pb.GetReleaseResponse:
         api = client.api()
         return await api.call(api.releases.GetRelease, pb.GetReleaseRequest(release=self._id))
+
+    async def _retire(self) -> Callable[[], None]:
+        api = client.api()
+        await api.call(api.releases.RetireRelease, pb.RetireReleaseRequest(release=self._id))
+        return partial(self._show, await self._fetch())
 
     def _show(self, answer: pb.GetReleaseResponse) -> None:
         """What has changed; the rest of a release never does."""

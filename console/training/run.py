@@ -1,15 +1,16 @@
 """One run: how far it is, its curves as they grow, what came out and why, what went into it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, tzinfo
+from functools import partial
 
 from console import client, moments, parts, shell
 from console.chart_card import ChartCard
+from console.confirming import Confirming
 from console.following import Following
 from console.meter import Meter
 from console.parts import el
 from console.training import facts, findings, outcome, telling
-from console.training.cancelling import Cancelling
 from console.training.curves import CHARTS, Points
 from console.words import t
 from ratchet.v1 import training_pb2 as pb
@@ -28,7 +29,7 @@ class Run:
         self._run: pb.Training | None = None
         self._findings = findings.Findings()
         self._read = False
-        self._dialog = Cancelling(training_id, self._show)
+        self._dialog = Confirming("training", "cancel", self._cancel, keep=t("training.go_on"), symbol="block")
         with el("div", "stack run-page"):
             parts.link(t("training.back"), "/training", symbol="arrow_back", classes="link log-back")
             self._lost = el("p", "muted small", "", role="status")
@@ -46,6 +47,11 @@ class Run:
     def _watch(self) -> AsyncIterator[pb.WatchTrainingResponse]:
         api = client.api()
         return api.watch(api.training.WatchTraining, pb.WatchTrainingRequest(training_id=self._id))
+
+    async def _cancel(self) -> Callable[[], None]:
+        api = client.api()
+        answer = await api.call(api.training.CancelTraining, pb.CancelTrainingRequest(training_id=self._id))
+        return partial(self._show, answer.training)
 
     def _take(self, message: pb.WatchTrainingResponse) -> None:
         parts.set_text(self._lost, "")
