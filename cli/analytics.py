@@ -3,7 +3,6 @@
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import Any
 
 import click
@@ -74,7 +73,7 @@ def watch(
 
     request = _request(pb.WatchMetricsRequest, window, by, release)
     request.interval.FromNanoseconds(int(interval * 1e9))
-    with client.channel(address, timeout) as channel, suppress(KeyboardInterrupt):
+    with client.channel(address, timeout) as channel:
         stub = _stub(channel)
         # The stream has no deadline, so that it can go on: a call with one asks first whether anyone answers.
         stub.GetMetrics(_request(pb.GetMetricsRequest, window, by, release), timeout=timeout)
