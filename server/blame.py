@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from server.errors import DeadlineExceeded, Overloaded, PolicyUnavailable, QueryTooLong, RatchetError
 from server.journey import Journey
 from server.rollout.registry import Assignment
-from server.rollout.types import Kind
+from server.rollout.types import Kind, Variation
 
 
 def concerned(error: Exception, assignments: Sequence[Assignment]) -> list[Assignment]:
@@ -22,3 +22,9 @@ def concerned(error: Exception, assignments: Sequence[Assignment]) -> list[Assig
 def of_haste(way: Journey, error: Exception) -> bool:
     """Whether the caller's haste is why."""
     return way.is_hasty and isinstance(error, PolicyUnavailable | Overloaded | DeadlineExceeded)
+
+
+def away(way: Journey, assignments: Sequence[Assignment]) -> set[Kind | Variation]:
+    """The kinds of the experiments that count a failure because the policy was away and was waited for: else a Triton
+    that starts again would speak against challengers alone, which give way at once."""
+    return {each.kind for each in assignments if each.kind is not Kind.REWARD} if way.waited else set()

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from server import absence
 from server.journey import Journey
 from server.progress import CandidateDrawn, CandidateScored, Regenerating
-from server.rollout.types import Kind
 from server.stages import candidates as drawing
 from server.stages import prompt, quality, stopping
 from server.stages.scoring import Reward, Scoring
@@ -40,7 +40,7 @@ _LANGUAGE = ("language", "languages", "locale")
 _LANGUAGE_CODES = {"english": "en", "anh": "en", "vietnamese": "vi", "việt": "vi", "viet": "vi"}
 
 
-class Policy(drawing.Policy, prompt.Window, Protocol):
+class Policy(absence.Policy, prompt.Window, Protocol):
     """A policy release that is being served."""
 
     release: Release
@@ -165,12 +165,7 @@ class Deliberation:
         patience = drawing.Patience(budget, settings.quorum, settings.patience, last, textless, away)
         how = (self._fitted.text, plans, self._policy, patience, self._arrived, wave, first)
         with way.stage("candidates"):
-            return await drawing.draw(*how, missed=self._missed)
-
-    def _missed(self) -> None:
-        """What waits for the policy counts against its arm, as what gives way at once counts against a challenger's:
-        else a Triton that starts again would speak against challengers alone."""
-        self._way.failed.add(Kind.POLICY)
+            return await drawing.draw(*how, waited=self._way.wait)
 
     def _arrived(self, candidate: Candidate) -> None:
         self._way.watch(CandidateDrawn(candidate))

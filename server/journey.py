@@ -37,6 +37,8 @@ class Journey:
     degradations: list[Degradation] = field(default_factory=list)
     failed: set[Kind] = field(default_factory=set)
     """The kinds whose assigned release did not do its work."""
+    waited: bool = False
+    """Whether it had to wait for a policy that was away."""
     reserve: float = field(init=False)
     """Seconds kept for what comes after scoring: checks, selection, the log, sending."""
     whole: float = field(init=False)
@@ -61,6 +63,10 @@ class Journey:
     def lost(self, degradations: Iterable[Degradation]) -> None:
         """Notes what fell short; the same thing once."""
         self.degradations += [each for each in degradations if each not in self.degradations]
+
+    def wait(self) -> None:
+        """Notes that it had to wait for a policy that was away."""
+        self.waited = True
 
     @property
     def is_late(self) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from server.blame import concerned, of_haste
+from server.blame import away, concerned, of_haste
 from server.deliberation import Deliberated, Deliberation, Policy
 from server.errors import (
     BackendError,
@@ -107,7 +107,7 @@ class Pipeline:
         reply = await self._choose(way, fitted, runs, judged, routed)
         entry = self._entry(way, fitted.material, reply, judged, routed)
         logged = await self._keeping.record(way, entry, known.embedding)
-        if routed.shadows and not logged.replayed:
+        if routed.shadows and not logged.replayed and not way.waited:  # after Triton came back challengers load last
             self._services.shadow.offer(_given(way.turn, fitted, judged, routed), routed.shadows)
         return logged
 
@@ -248,7 +248,7 @@ class Pipeline:
             "instructions": settings.instructions,
         }
         recalled, profile, context = material.recollection, material.profile, judged.reward_context
-        failed = set[Kind]() if way.is_hasty else way.failed
+        failed = set() if way.is_hasty else {*way.failed, *away(way, routed.assignments)}
         assignments = tuple(replace(a, failed=a.failed or a.kind in failed) for a in routed.assignments)
         return LogEntry(way.turn, recalled, profile, reply, decided, context, assignments)
 

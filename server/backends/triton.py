@@ -155,8 +155,6 @@ def _refusal(model: str, message: str) -> BackendError:
         return BackendBusy(f"{asked} has too much to do: {message}")
     if UNLOADING in message or "unknown model" in message or "not ready" in message:
         return BackendUnavailable(f"{asked} is not loaded: {message}")
-    if "is not healthy" in message:  # its process hangs or has ended; Triton starts it again when it is asked once more
-        return BackendUnavailable(f"{asked} does not answer: {message}")
     return BackendRefused(f"{asked} refuses the input: {message}")
 
 

@@ -10,18 +10,10 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
-from server.errors import (
-    BackendBusy,
-    BackendError,
-    BackendTimeout,
-    BackendUnavailable,
-    DeadlineExceeded,
-    Overloaded,
-    PolicyUnavailable,
-)
-from server.types import Candidate, Degradation, DegradationReason, Generation, Preset, Sampling
+from server.absence import Absence, Policy
+from server.errors import BackendBusy, BackendError, BackendTimeout, DeadlineExceeded, Overloaded, PolicyUnavailable
+from server.types import Candidate, Degradation, DegradationReason, Preset, Sampling
 
 log = logging.getLogger(__name__)
 
@@ -33,9 +25,6 @@ CANCEL_SHARE = 0.1
 """Nor longer than this share of the budget."""
 CANCEL_LEAST = 0.01
 """Seconds that they get in any case: a backend's stream ends in a few turns of the loop."""
-ASK_AGAIN_SECONDS = 0.1
-"""Until a policy that was away is asked once more; twice as long each time, to ASK_AGAIN_LONGEST."""
-ASK_AGAIN_LONGEST = 1.0
 FOLDED_CHARACTERS = 8_192
 """Texts beyond this are compared without folding their marks: folding is for answers of usual length."""
 
@@ -47,20 +36,12 @@ _unheeding: "set[asyncio.Task[Candidate | BackendError]]" = set()
 """Cancelled draws that ran on after their grace; referenced until they end."""
 
 
-class Policy(Protocol):
-    """What drawing needs of a policy release."""
-
-    async def generate(self, prompt: str, sampling: Sampling, timeout: float) -> Generation:
-        """One candidate; raises BackendError."""
-
-
 @dataclass(frozen=True, slots=True)
 class Patience:
     """How long a draw may take. `budget`: seconds at most. Once the share `quorum` (0 to 1) of the candidates has its
     text, the others get `patience` times what that took and a second, within the budget. While there is no text at
     all, the first one is awaited until `last` seconds, where that is later than the budget, but for no more than
-    `textless` seconds. A policy that is away, as while Triton starts again, is asked once more within the first `away`
-    seconds."""
+    `textless` seconds. A policy that is away is waited for until `away` seconds."""
 
     budget: float
     quorum: float = 1.0
@@ -115,20 +96,24 @@ async def draw(
     wave: int = 0,
     first: int = 0,
     *,
-    missed: Callable[[], None] = lambda: None,
+    waited: Callable[[], None] = lambda: None,
 ) -> tuple[Candidate, ...]:
     """The candidates `first`, `first` + 1, … in the order of `plans`; one that fails or is late carries its error.
 
-    `arrived` is called on the loop as soon as a candidate has its text or error, `missed` each time that the policy is
-    away and will be asked again. Late ones are cancelled and awaited.
+    `arrived` is called on the loop as soon as a candidate has its text or error; `waited` once there are texts, and
+    none of a candidate that did not have to wait for the policy. Late ones are cancelled and awaited.
     In wave 0 raises PolicyUnavailable, Overloaded or DeadlineExceeded when not one was drawn; later waves have the
     earlier ones to fall back on, and wait neither until `patience.last` nor for a policy that is away.
     """
     if wave:
         patience = replace(patience, last=0.0, away=0.0)
     draws = [_Draw(first + offset, wave, plan) for offset, plan in enumerate(plans)]
-    drawing = _Drawing(draws, patience, arrived, missed)
-    found = await drawing.run(prompt, policy)
+    with Absence(patience.away) as absence:
+        drawing = _Drawing(draws, patience, arrived, absence)
+        found = await drawing.run(prompt, policy)
+    with_text = {candidate.index for candidate in found if candidate.drawn}
+    if with_text and with_text <= absence.waited:
+        waited()
     if wave == 0 and found and not any(candidate.drawn for candidate in found):
         _raise_for(drawing.errors)
     return found
@@ -185,12 +170,10 @@ class _Draw:
     def failed(self, error: BackendError, seconds: float) -> Candidate:
         return Candidate(self.index, self.sampling, error=str(error), seconds=seconds, wave=self.wave)
 
-    async def run(
-        self, prompt: str, policy: Policy, patience: Patience, missed: Callable[[], None]
-    ) -> Candidate | BackendError:
+    async def run(self, prompt: str, policy: Policy, budget: float, absence: Absence) -> Candidate | BackendError:
         began = time.perf_counter()
         try:
-            found = await self._ask(prompt, policy, patience, missed)
+            found = await absence.draw(self.index, policy, prompt, self.sampling, budget)
         except BackendError as error:
             return error
         except Exception:
@@ -204,19 +187,6 @@ class _Draw:
             self.index, self.sampling, text, found.finish_reason, found.output_tokens, seconds, wave=self.wave
         )
 
-    async def _ask(self, prompt: str, policy: Policy, patience: Patience, missed: Callable[[], None]) -> Generation:
-        """What the policy draws, once it is there."""
-        began, gone, pause = time.perf_counter(), 0.0, ASK_AGAIN_SECONDS
-        while True:
-            try:
-                return await policy.generate(prompt, self.sampling, patience.longest - gone)
-            except BackendUnavailable:
-                if time.perf_counter() - began + pause > patience.away:
-                    raise
-            missed()
-            await asyncio.sleep(pause)
-            gone, pause = time.perf_counter() - began, min(2 * pause, ASK_AGAIN_LONGEST)
-
 
 class _Drawing:
     """One call of `draw`: which tasks run, what came of them, until when the rest may take."""
@@ -226,16 +196,16 @@ class _Drawing:
         draws: Sequence[_Draw],
         patience: Patience,
         arrived: Callable[[Candidate], None],
-        missed: Callable[[], None],
+        absence: Absence,
     ) -> None:
         self.errors: list[BackendError] = []
-        self._draws, self._patience, self._arrived, self._missed = draws, patience, arrived, missed
+        self._draws, self._patience, self._arrived, self._absence = draws, patience, arrived, absence
         self._found: dict[int, Candidate] = {}
         self._end = patience.budget
         self._began = time.perf_counter()
 
     async def run(self, prompt: str, policy: Policy) -> tuple[Candidate, ...]:
-        how = (prompt, policy, self._patience, self._missed)
+        how = (prompt, policy, self._patience.longest, self._absence)
         tasks = {asyncio.create_task(draw.run(*how)): draw for draw in self._draws}
         pending = set(tasks)
         try:
@@ -255,6 +225,8 @@ class _Drawing:
         if isinstance(outcome, BackendError):
             self.errors.append(outcome)
             outcome = draw.failed(outcome, self._elapsed())
+        else:
+            self._absence.present = True
         self._found[draw.index] = outcome
         self._arrived(outcome)
 

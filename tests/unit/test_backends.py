@@ -103,7 +103,7 @@ def test_a_template_can_not_reach_python(tmp_path: Path) -> None:
         (f"the policy's {contract.QUEUE_FULL}: 256 requests wait", BackendBusy),
         ("request for model 'reward' failed: Exceeds maximum queue size", BackendBusy),
         (f"the policy {contract.UNLOADING}", BackendUnavailable),
-        ("Stub process 'policy-000001_0_0' is not healthy.", BackendUnavailable),
+        ("Stub process 'policy-000001_0_0' is not healthy.", BackendRefused),  # an input may do that again and again
         ("Request for unknown model: 'policy-9' is not found", BackendUnavailable),
         ("text_input has 900 tokens; the limit is 512", BackendRefused),
         ("stop has 20 texts, such as 'the queue was full'", BackendRefused),

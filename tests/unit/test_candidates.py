@@ -17,56 +17,10 @@ from server.errors import (
     PolicyUnavailable,
 )
 from server.stages import candidates as drawing
-from server.stages.candidates import Patience, derive_seed, draw, mark_duplicates, missing, plan
-from server.types import Candidate, DegradationReason, FinishReason, Generation, Preset, Sampling
+from server.stages.candidates import Patience, derive_seed, mark_duplicates, missing, plan
+from server.types import DegradationReason, Generation, Sampling
+from tests.draws import PRESETS, Scripted, drawn
 from tests.turns import a_candidate
-
-PRESETS = (Preset("calm", 0.7, 0.9), Preset("wild", 1.0, 0.8), Preset("top", 1.0, top_k=50))
-SECOND = Patience(1.0)
-
-
-class Scripted:
-    """A policy that does for each candidate what its list says: a text, an error, or seconds of silence."""
-
-    def __init__(self, *script: str | BaseException | float, deaf: bool = False) -> None:
-        self.script = list(script)
-        self.deaf = deaf
-        self.cancelled = 0
-
-    async def generate(self, prompt: str, sampling: Sampling, timeout: float) -> Generation:
-        step = self.script.pop(0)
-        if isinstance(step, BaseException):
-            raise step
-        if isinstance(step, float):
-            await self._sleep(step)
-            return Generation("late", FinishReason.STOP, 1)
-        return Generation(step, FinishReason.STOP, 1)
-
-    async def _sleep(self, seconds: float) -> None:
-        end = asyncio.get_running_loop().time() + seconds
-        while (left := end - asyncio.get_running_loop().time()) > 0:
-            try:
-                await asyncio.sleep(left)
-            except asyncio.CancelledError:
-                self.cancelled += 1
-                if not self.deaf:
-                    raise
-
-
-async def drawn(policy: Scripted, count: int, patience: Patience = SECOND, wave: int = 0, first: int = 0) -> "Seen":
-    """Draws, and what was told on the way."""
-    told: list[Candidate] = []
-    found = await draw("p", plan(count, 1, 8, PRESETS, first), policy, patience, told.append, wave, first)
-    return Seen(found, told)
-
-
-class Seen(tuple[Candidate, ...]):
-    told: list[Candidate]
-
-    def __new__(cls, found: tuple[Candidate, ...], told: list[Candidate]) -> "Seen":
-        made = super().__new__(cls, found)
-        made.told = told
-        return made
 
 
 def test_each_candidate_has_a_sampling_of_its_own() -> None:
@@ -164,29 +118,6 @@ async def test_the_backend_is_given_the_time_that_the_first_text_has() -> None:
     await drawn(Noting("a"), 1, Patience(1.0, last=2.0))
     await drawn(Noting("a"), 1, Patience(1.0, last=2.0), wave=1)
     assert given == [2.0, 1.0]
-
-
-async def test_a_policy_that_is_away_for_a_moment_costs_time_and_no_candidate(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drawing, "ASK_AGAIN_SECONDS", 0.01)
-    policy = Scripted(*[BackendUnavailable("starts again")] * 6, "a", "b")
-    found = await drawn(policy, 2, Patience(30.0, away=20.0))
-    assert [c.text for c in found] == ["a", "b"]
-    assert len(found.told) == 2
-    assert found[0].seconds >= 0.07, "the time that it took is told"
-
-
-async def test_a_policy_that_is_away_for_long_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drawing, "ASK_AGAIN_SECONDS", 0.02)
-    policy = Scripted(*[BackendUnavailable("gone")] * 99)
-    with pytest.raises(PolicyUnavailable, match="gone"):
-        await drawn(policy, 1, Patience(30.0, away=0.1))
-    assert 1 < 99 - len(policy.script) < 5, "it was asked again, ever more seldom"
-
-
-async def test_only_a_policy_that_is_away_is_asked_again_and_only_for_the_first_wave() -> None:
-    for error, wave in ((BackendBusy("full"), 0), (BackendError("no"), 0), (BackendUnavailable("gone"), 1)):
-        policy = Scripted(error, "a")
-        assert [c.drawn for c in await drawn(policy, 2, Patience(30.0, away=20.0), wave=wave)] == [False, True]
 
 
 async def test_below_the_quorum_the_others_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from server import absence
 from server.errors import (
     BackendBusy,
     BackendError,
@@ -20,7 +21,6 @@ from server.errors import (
 from server.rollout.registry import NOT_TO_BLAME, Assignment
 from server.rollout.routed import Routed
 from server.rollout.types import Kind, Variation
-from server.stages import candidates
 from server.types import DegradationReason, Turn
 from tests.path import Path, StubPolicy, StubReward
 from tests.turns import a_turn
@@ -102,7 +102,7 @@ async def test_a_challenger_without_any_text_gives_way_to_the_champion_and_has_f
 
 async def test_who_waits_for_a_policy_gets_an_answer_and_its_arm_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     """A Triton that starts again must not speak against challengers alone, who give way at once."""
-    monkeypatch.setattr(candidates, "ASK_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(absence, "ASK_AGAIN_SECONDS", 0.01)
     path = Tried(Kind.REWARD, Kind.POLICY, policy_wait=10.0)
     path.new_policy.failures = [BackendUnavailable("gone")] * 3
     path.policy.failures = [BackendUnavailable("gone")] * 3
@@ -110,9 +110,32 @@ async def test_who_waits_for_a_policy_gets_an_answer_and_its_arm_a_failure(monke
     assert (reply.policy_release, reply.candidates_count, path.failed) == ("policy-000001", 3, [False, True])
     assert path.routes.routed is not None
     path.routes.routed = replace(path.routes.routed, policy=path.policy, champion=None)
-    path.policy.failures = [BackendUnavailable("gone")]
+    path.policy.failures = [BackendUnavailable("gone")] * 3
     reply = await path.pipeline.answer(a_turn())
-    assert (reply.candidates_count, reply.degradations) == (3, ())
+    assert (reply.candidates_count, reply.degradations, path.failed) == (3, (), [False, True])
+
+
+async def test_an_arm_of_which_some_texts_came_at_once_has_not_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(absence, "ASK_AGAIN_SECONDS", 0.01)
+    path = Tried(Kind.POLICY, policy_wait=10.0)
+    assert path.routes.routed is not None
+    path.routes.routed = replace(path.routes.routed, policy=path.policy, champion=None)
+    path.policy.failures = [BackendUnavailable("gone")] * 2
+    await path.pipeline.answer(a_turn())
+    assert path.failed == [False]
+
+
+async def test_a_policy_that_is_waited_for_is_a_failure_in_experiments_on_settings_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Instructions that make it crash would slip through else."""
+    monkeypatch.setattr(absence, "ASK_AGAIN_SECONDS", 0.01)
+    path = Tried(Kind.REWARD, policy_wait=10.0)
+    assert path.routes.routed is not None
+    both = (assigned(Kind.REWARD), replace(assigned(Kind.REWARD), kind=Variation.PROMPT))
+    path.routes.routed = replace(path.routes.routed, assignments=both)
+    path.policy.failures = [BackendUnavailable("gone")] * 3
+    await path.pipeline.answer(a_turn())
     assert path.failed == [False, True]
 
 
