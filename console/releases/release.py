@@ -7,7 +7,7 @@ from functools import partial
 from nicegui import ui
 
 from console import client, moments, parts, shell
-from console.confirming import Confirming
+from console.confirming import confirming
 from console.numerals import number
 from console.parts import el
 from console.releases import figures, telling
@@ -28,7 +28,7 @@ class ReleasePage:
         self._shown: pb.GetReleaseResponse | None = None
         keep = t("releases.keep")
         self._dialog = Starting(release)
-        self._retiring = Confirming("releases", "retire", self._retire, keep=keep, symbol="archive", about=release)
+        self._retiring = confirming("releases", "retire", self._retire, keep=keep, symbol="archive", about=release)
         with el("div", "stack run-page"):
             parts.link(t("releases.back"), "/releases", symbol="arrow_back", classes="link log-back")
             self._room = el("div", "stack")

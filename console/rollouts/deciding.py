@@ -3,63 +3,39 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from nicegui import ui
-
 from console import client, parts
+from console.dialog import Dialog
 from console.parts import Field, Kind, el
 from console.words import t
 from ratchet.v1 import rollout_pb2 as pb
 
-Act = Callable[[str], Awaitable[Callable[[], None]]]
-"""Does it, with the words that were given, and gives what is to follow once the dialog is shut: a dialog that shuts
-gives the keyboard back to whom it had it from. Raises Trouble."""
+Act = Callable[[str], Awaitable[Callable[[], object]]]
+"""`dialog.Send`, with the words that were given."""
 
 
 class Deciding:
-    """A native dialog: the browser keeps the focus inside, Escape closes it. One serves all decisions of a page."""
+    """One serves all decisions of a page."""
 
     def __init__(self) -> None:
         self._act: Act | None = None
-        with el("dialog", "dialog") as self._box, parts.form(self._send):
-            self._title = el("h2", "card-title", "")
+        self._dialog = Dialog(self._send)
+        with self._dialog.body:
             self._what = el("p", "dialog-what", "")
             self._text = el("p", "muted", "")
             self._words = Field(t("rollouts.reason"), rows=2, hint=t("rollouts.reason_hint"), maxlength=1000)
-            self._trouble = el("p", "dialog-trouble", "", role="alert")
-            self._actions = el("div", "row spread dialog-actions")
 
     def open(self, name: str, what: str, act: Act, *, kind: Kind, symbol: str) -> None:
         """Asks. `name`: of the decision, as in console/words/rollouts.py; `what`: what it is about."""
         self._act = act
-        self._box.props["aria-label"] = t(f"rollouts.dialog_{name}")
-        parts.set_text(self._title, t(f"rollouts.dialog_{name}"))
         parts.set_text(self._what, what)
         parts.set_text(self._text, t(f"rollouts.{name}_text"))
-        parts.set_text(self._trouble, "")
         self._words.value = ""
-        self._actions.clear()
-        with self._actions:
-            parts.button(t("rollouts.close"), self._close, kind="ghost")
-            self._button = parts.button(t(f"rollouts.{name}"), kind=kind, symbol=symbol)
-            self._button.props["type"] = "submit"
-        ui.run_javascript(f"getHtmlElement({self._box.id}).showModal()")
+        self._dialog.offer(t("rollouts.close"), t(f"rollouts.{name}"), kind=kind, symbol=symbol)
+        self._dialog.open(t(f"rollouts.dialog_{name}"))
 
-    async def _send(self) -> None:
-        if self._act is None:
-            return
-        parts.busy(self._button, True)
-        try:
-            follow = await self._act(self._words.value.strip())
-        except client.Trouble as trouble:
-            parts.set_text(self._trouble, trouble.sentence)
-            return
-        finally:
-            parts.busy(self._button, False)
-        self._close()
-        follow()
-
-    def _close(self) -> None:
-        ui.run_javascript(f"getHtmlElement({self._box.id}).close()")
+    async def _send(self) -> Callable[[], object]:
+        assert self._act is not None
+        return await self._act(self._words.value.strip())
 
 
 @dataclass(frozen=True, slots=True)

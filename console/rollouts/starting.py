@@ -2,11 +2,13 @@
 
 import math
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from nicegui import ui
 
 from console import client, parts, session
+from console.dialog import Dialog
 from console.parts import Field, Select, el
 from console.releases.telling import kind
 from console.words import t
@@ -18,18 +20,15 @@ _STRATEGIES = {"gradual": pb.ROLLOUT_STRATEGY_GRADUAL, "at_once": pb.ROLLOUT_STR
 
 
 class Starting:
-    """A native dialog. One request id an opening, so that a second click makes no second rollout. `release`: the only
-    one to choose; else those that may be rolled out are asked for."""
+    """One request id an opening, so that a second click makes no second rollout. `release`: the only one to choose;
+    else those that may be rolled out are asked for."""
 
     def __init__(self, release: str = "") -> None:
         self._release, self._request_id = release, ""
         self._strategy = "gradual"
         self._which: Select | None = None
-        with (
-            el("dialog", "dialog dialog-wide", aria_label=t("rollouts.dialog_new")) as self._box,
-            parts.form(self._send),
-        ):
-            el("h2", "card-title", t("rollouts.dialog_new"))
+        self._dialog = Dialog(self._send, t("rollouts.dialog_new"), wide=True)
+        with self._dialog.body:
             el("p", "muted", t("rollouts.new_text"))
             self._choice = el("div", "start-choice")
             options = {name: t(f"rollouts.{name}") for name in _STRATEGIES}
@@ -40,21 +39,16 @@ class Starting:
             self._reason = Field(
                 t("rollouts.reason"), rows=2, hint=t("rollouts.reason_hint"), name="reason", maxlength=1000
             )
-            self._trouble = el("p", "dialog-trouble", "", role="alert")
-            with el("div", "row spread dialog-actions"):
-                parts.button(t("rollouts.close"), self._close, kind="ghost")
-                self._button = parts.button(t("rollouts.start"), kind="primary", symbol="play_arrow")
-                self._button.props["type"] = "submit"
+        self._dialog.offer(t("rollouts.close"), t("rollouts.start"), symbol="play_arrow")
 
     async def open(self) -> None:
         """Asks."""
         self._request_id = str(uuid.uuid4())
-        parts.set_text(self._trouble, "")
-        ui.run_javascript(f"getHtmlElement({self._box.id}).showModal()")
+        self._dialog.open()
         try:
             found = [] if self._release else await _waiting()
         except client.Trouble as trouble:
-            parts.set_text(self._trouble, trouble.sentence)
+            self._dialog.say(trouble.sentence)
             return
         self._offer(found)
 
@@ -69,22 +63,17 @@ class Starting:
                 self._which = Select(t("rollouts.which"), options, next(iter(options)), name="release")
             else:
                 el("p", "story-note", t("rollouts.none_to_choose"))
-        self._button.props.set_bool("disabled", not options)
+        self._dialog.allow(bool(options))
 
     def _take_strategy(self, name: str) -> None:
         self._strategy = name
 
-    async def _send(self) -> None:
+    async def _send(self) -> Callable[[], None]:
         if self._which is None:
-            return
+            raise ValueError(t("rollouts.none_to_choose"))
         plan = pb.RolloutPlan(strategy=_STRATEGIES[self._strategy], no_shadow=not self._shadow.value)
-        try:
-            self._plan.fill(plan, at_once=self._strategy == "at_once")
-        except ValueError as error:
-            parts.set_text(self._trouble, str(error))
-            return
+        self._plan.fill(plan, at_once=self._strategy == "at_once")
         api = client.api()
-        parts.busy(self._button, True)
         request = pb.StartRolloutRequest(
             request_id=self._request_id,
             release=self._which.value,
@@ -97,14 +86,8 @@ class Starting:
         except client.Trouble as trouble:
             if trouble.reason == "REQUEST_ID_REUSED":  # the plan was changed after a call that got through
                 self._request_id = str(uuid.uuid4())
-            parts.set_text(self._trouble, trouble.sentence)
-            return
-        finally:
-            parts.busy(self._button, False)
-        ui.navigate.to(f"/rollouts?rollout={answer.rollout.rollout_id}")
-
-    def _close(self) -> None:
-        ui.run_javascript(f"getHtmlElement({self._box.id}).close()")
+            raise
+        return partial(ui.navigate.to, f"/rollouts?rollout={answer.rollout.rollout_id}")
 
 
 async def _waiting() -> list[release_pb2.Release]:

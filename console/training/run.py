@@ -6,7 +6,7 @@ from functools import partial
 
 from console import client, moments, parts, shell
 from console.chart_card import ChartCard
-from console.confirming import Confirming
+from console.confirming import confirming
 from console.following import Following
 from console.meter import Meter
 from console.parts import el
@@ -29,7 +29,7 @@ class Run:
         self._run: pb.Training | None = None
         self._findings = findings.Findings()
         self._read = False
-        self._dialog = Confirming("training", "cancel", self._cancel, keep=t("training.go_on"), symbol="block")
+        self._dialog = confirming("training", "cancel", self._cancel, keep=t("training.go_on"), symbol="block")
         with el("div", "stack run-page"):
             parts.link(t("training.back"), "/training", symbol="arrow_back", classes="link log-back")
             self._lost = el("p", "muted small", "", role="status")

@@ -253,7 +253,16 @@ class PlantedExperiments(experiment_pb2_grpc.ExperimentServiceServicer):
     async def StartExperiment(
         self, request: experiment_pb2.StartExperimentRequest, context: Context
     ) -> experiment_pb2.StartExperimentResponse:
-        raise NotImplementedError("no page starts one")
+        self.asked.append(request)
+        made = experiment_pb2.GetExperimentResponse()
+        tried = made.experiment
+        tried.experiment_id, tried.name, tried.version = str(uuid.uuid4()), request.name, 1
+        tried.share = request.share if request.HasField("share") else 0.1
+        tried.variant.CopyFrom(request.variant)
+        tried.kind = experiment_pb2.ExperimentKind.Value(f"EXPERIMENT_KIND_{tried.variant.WhichOneof('what').upper()}")
+        tried.state = experiment_pb2.EXPERIMENT_STATE_RUNNING
+        self.found[tried.experiment_id] = made
+        return experiment_pb2.StartExperimentResponse(experiment=tried)
 
     async def GetExperiment(
         self, request: experiment_pb2.GetExperimentRequest, context: Context

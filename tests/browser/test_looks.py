@@ -206,6 +206,15 @@ async def test_experiments(visitor: BrowserContext, planted_console: Console) ->
     await look(page, "experiments", watch)
 
 
+async def test_starting_an_experiment(visitor: BrowserContext, planted_console: Console) -> None:
+    page, watch = await visitor.new_page(), Watch(visitor)
+    await page.goto(f"{planted_console.url}/experiments")
+    await page.locator(".measure").first.wait_for()
+    await page.locator(".bar-actions .btn-primary").click()
+    await page.locator("dialog[open] select").wait_for()
+    await look(page, "experiment-new", watch)
+
+
 QUESTIONS = {"en": "How long is the warranty?", "vi": "Bảo hành bao lâu?"}
 
 

@@ -7,6 +7,7 @@ import grpc
 import pytest
 from playwright.async_api import Locator, Page, expect
 
+from ratchet.v1 import inference_pb2
 from ratchet.v1 import rollout_pb2 as pb
 from tests.browser import rollout_samples as samples
 from tests.browser.conftest import PHONE
@@ -448,6 +449,57 @@ async def test_an_experiment_on_settings_is_told_judged_and_stopped(
     assert (decided.feedback_id, decided.confirmed) == (samples.REPORT, False)
     assert (stopped.experiment_id, stopped.reason) == (samples.EXPERIMENT, "Enough is known.")
     planted.experiments.found.clear()
+
+
+async def test_an_experiment_is_started_by_a_form_that_says_what_it_lacks(
+    page: Page, planted: Planted, rollouts: PlantedRollouts, planted_console: Console
+) -> None:
+    planted.experiments.asked.clear()
+    await page.goto(f"{planted_console.url}/experiments")
+    await page.get_by_role("button", name="Start an experiment").click()
+    dialog = page.get_by_role("dialog", name="Start an experiment")
+    start, alert = dialog.get_by_role("button", name="Start"), dialog.get_by_role("alert")
+    await start.click()
+    await expect(alert).to_have_text("Name is missing.")
+    await dialog.get_by_label("Name", exact=False).first.fill("warmer")
+    await start.click()
+    await expect(alert).to_contain_text("Say what is tried")
+    await dialog.get_by_label("Candidates drawn").fill("2.5")
+    await start.click()
+    await expect(alert).to_contain_text("a whole number from 1 to 16")
+    await dialog.get_by_label("Candidates drawn").fill("8")
+    await dialog.get_by_label("How the answer is chosen").select_option("weighted")
+    await dialog.get_by_label("Percent drawn by reward").fill("20 %")
+    await dialog.get_by_label("Percent of users who get it").fill("12.5")
+    await dialog.get_by_text("More", exact=True).click()
+    await dialog.get_by_label("Days after which it stops").fill("7")
+    await dialog.get_by_label("Reason").fill("Is it worth it?")
+    await start.click()
+    await expect(dialog).to_be_hidden()
+    await expect(page.get_by_role("region", name="warmer")).to_contain_text("candidates = 8")
+
+    await page.get_by_role("button", name="Start an experiment").click()
+    await dialog.get_by_label("Name", exact=False).first.fill("kinder")
+    await dialog.get_by_label("Instructions", exact=True).check()
+    await dialog.get_by_role("textbox", name="Instructions").fill("Be kind.")
+    await start.click()
+    await expect(page.get_by_role("region", name="kinder")).to_contain_text("Be kind.")
+
+    first, second = planted.experiments.asked
+    tried = first.variant.selection
+    assert (first.name, first.share, first.longest_seconds, first.reason) == (
+        "warmer",
+        0.125,
+        604_800,
+        "Is it worth it?",
+    )
+    assert (tried.method, tried.candidates, tried.exploration) == (inference_pb2.SELECTION_METHOD_WEIGHTED, 8, 0.2)
+    assert not tried.HasField("minimum_reward")
+    assert (second.name, second.variant.prompt.instructions) == ("kinder", "Be kind.")
+    assert not second.HasField("share")
+    assert first.request_id != second.request_id
+    planted.experiments.found.clear()
+    planted.experiments.asked.clear()
 
 
 async def test_on_a_phone_the_pages_entry_is_scrolled_to(
