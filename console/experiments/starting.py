@@ -1,5 +1,6 @@
 """The dialog in which somebody starts an experiment: what some users get in place of what is in force, and how many."""
 
+import re
 import uuid
 from collections.abc import Awaitable, Callable
 
@@ -7,6 +8,7 @@ from nicegui import ui
 
 from console import client, parts
 from console.dialog import Dialog
+from console.numerals import number
 from console.parts import Field, Select, el
 from console.rollouts.starting import numbers
 from console.words import t
@@ -19,6 +21,16 @@ _METHODS = {
     "weighted": inference_pb2.SELECTION_METHOD_WEIGHTED,
     "ensemble": inference_pb2.SELECTION_METHOD_ENSEMBLE,
 }
+_RANGES = {
+    "candidates": ("1", "16"),
+    "minimum_reward": ("0", "1"),
+    "temperature": ("0.001", "10"),
+    "exploration": ("0", "100"),
+    "ensemble_weight": ("0", "1"),
+    "new_share": ("0.1", "90"),
+    "longest_days": ("0.01", "90"),
+}
+"""The least and the most of each number, in the unit of its field."""
 _SOON = 0.05
 """Seconds until the page is drawn anew: the dialog gives the keyboard back first."""
 
@@ -73,13 +85,13 @@ class Starting:
     async def _send(self) -> Callable[[], object]:
         request = pb.StartExperimentRequest(
             request_id=self._request_id,
-            name=_given(self._name, "name"),
+            name=_named(_given(self._name, "name"), "name"),
             variant=self._tried(),
             reason=self._reason.value.strip(),
         )
-        if share := _one(self._share, "new_share"):
+        if (share := _one(self._share, "new_share")) is not None:
             request.share = share / 100
-        if days := _one(self._days, "longest_days"):
+        if (days := _one(self._days, "longest_days")) is not None:
             request.longest_seconds = days * 86_400
         api = client.api()
         try:
@@ -104,7 +116,7 @@ class Starting:
                 found.prompt.instructions = _given(self._instructions, "instructions")
             case _:
                 found.interface.SetInParent()
-                found.name = self._variant.value.strip()
+                found.name = _named(self._variant.value.strip(), "variant")
         return found
 
 
@@ -126,8 +138,8 @@ class _SelectionFields:
         if self._method.value in _METHODS:
             found.method = _METHODS[self._method.value]
         if (candidates := _one(self._candidates, "candidates")) is not None:
-            if not candidates.is_integer() or candidates > 16:
-                raise ValueError(t("experiments.no_count"))
+            if not candidates.is_integer():
+                raise ValueError(t("experiments.no_count", name=t("experiments.candidates")))
             found.candidates = int(candidates)
         if (minimum := _one(self._minimum, "minimum_reward")) is not None:
             found.minimum_reward = minimum
@@ -142,7 +154,13 @@ class _SelectionFields:
 
 
 def _field(name: str, placeholder: str) -> Field:
-    return Field(t(f"experiments.{name}"), name=name, inputmode="decimal", placeholder=placeholder)
+    hint = t("experiments.range", **_range(name))
+    return Field(t(f"experiments.{name}"), hint=hint, name=name, inputmode="decimal", placeholder=placeholder)
+
+
+def _range(name: str) -> dict[str, str]:
+    low, high = (number(float(each), len(each.partition(".")[2])) for each in _RANGES[name])
+    return {"low": low, "high": high}
 
 
 def _given(field: Field, name: str) -> str:
@@ -152,9 +170,19 @@ def _given(field: Field, name: str) -> str:
     return text
 
 
+def _named(text: str, name: str) -> str:
+    """The text as an identifier. Raises ValueError with a sentence where it is none."""
+    if not re.fullmatch(r"[A-Za-z0-9._-]*", text):
+        raise ValueError(f"{t(f'experiments.{name}')}: {t('experiments.name_hint')}")
+    return text
+
+
 def _one(field: Field, name: str) -> float | None:
     """The number that a field has; None: it is empty. Raises ValueError with a sentence."""
     found = numbers(field.value, t(f"experiments.{name}"))
     if len(found) > 1:
         raise ValueError(t("rollouts.no_number", name=t(f"experiments.{name}")))
+    low, high = map(float, _RANGES[name])
+    if found and not low <= found[0] <= high:
+        raise ValueError(t("experiments.out_of_range", name=t(f"experiments.{name}"), **_range(name)))
     return found[0] if found else None
