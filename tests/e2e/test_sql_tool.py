@@ -351,12 +351,11 @@ async def test_statements_that_cannot_be_ended_take_no_more_connections(
     place: Place, admin: asyncpg.Connection
 ) -> None:
     """Those of a planner that heeds no cancellation, say."""
-    hasty = Reader(place, CATALOG, timeout=0.5)
+    hasty = Reader(place, CATALOG, timeout=2.0)
     await hasty.open()
     tasks = [asyncio.create_task(raw(hasty, ENDLESS)) for _ in range(CONNECTIONS)]
-    while await at_work(admin) < CONNECTIONS:
+    while len(stopped := await working(admin, ENDLESS)) < CONNECTIONS:
         await asyncio.sleep(0.01)
-    stopped = await working(admin)
     for pid in stopped:
         os.kill(pid, signal.SIGSTOP)
     try:
@@ -369,7 +368,7 @@ async def test_statements_that_cannot_be_ended_take_no_more_connections(
     finally:
         for pid in stopped:
             os.kill(pid, signal.SIGCONT)
-    while await at_work(admin):
+    while hasty._late:
         await asyncio.sleep(0.01)
     assert len(await raw(hasty, "SELECT order_id FROM shop.orders")) == len(LAN)
     await hasty.close()
@@ -407,10 +406,12 @@ async def test_no_more_of_a_value_is_read_than_evidence_may_hold(reader: Reader)
     assert [type(value) for value in row.values()] == [int, int, bool]
 
 
-async def working(admin: asyncpg.Connection) -> set[int]:
-    """The processes of Postgres that are at work for the tool."""
+async def working(admin: asyncpg.Connection, sql: str = "") -> set[int]:
+    """The processes of Postgres that are in a transaction of the tool's, at any statement or at that one."""
     found = await admin.fetch(
-        "SELECT pid FROM pg_stat_activity WHERE usename = 'ratchet_shop_reader' AND state = 'active'"
+        "SELECT pid FROM pg_stat_activity"
+        " WHERE usename = 'ratchet_shop_reader' AND state <> 'idle' AND starts_with(query, $1)",
+        sql,
     )
     return {row["pid"] for row in found}
 
