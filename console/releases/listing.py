@@ -1,6 +1,6 @@
 """The list of releases, newest first, of one kind or of all."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, tzinfo
 
 from console import client, moments, parts, shell
@@ -15,12 +15,12 @@ _CHOICES = {"all": pb.RELEASE_KIND_UNSPECIFIED, "reward": pb.RELEASE_KIND_REWARD
 
 
 class Releases:
-    """The page's content. Draws itself where it is made."""
+    """The page's content. Draws itself where it is made. `publish` asks whether to publish a directory."""
 
-    def __init__(self) -> None:
+    def __init__(self, publish: Callable[[str], None]) -> None:
         self._kind = "all"
         with el("div", "stack training-page"):
-            Refusals()
+            Refusals(publish)
             options = {name: t(f"releases.{name}") for name in _CHOICES}
             parts.choice(t("releases.kind"), options, self._kind, self._take)
             self._listing = Listing(

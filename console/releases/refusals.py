@@ -1,7 +1,8 @@
 """What training made that is newer than what serves, and could not be published."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, tzinfo
+from functools import partial
 
 from nicegui import ui
 
@@ -18,9 +19,11 @@ LOOKED_AT, SHOWN = 50, 3
 
 
 class Refusals:
-    """A notice. Draws itself where it is made; nothing while there are none."""
+    """A notice. Draws itself where it is made; nothing while there are none. `publish` asks whether to publish a
+    directory."""
 
-    def __init__(self) -> None:
+    def __init__(self, publish: Callable[[str], None]) -> None:
+        self._publish = publish
         self._shown: list[tuple[pb.RefusedRelease, str]] = []
         self._box = el("div", "unpublished-box")
         shell.when_ready(self._look)
@@ -42,34 +45,34 @@ class Refusals:
             self._box.clear()
             if found:
                 with self._box:
-                    _notice([each for each, _ in found], zone)
+                    self._notice([each for each, _ in found], zone)
+
+    def _notice(self, found: Sequence[pb.RefusedRelease], zone: tzinfo) -> None:
+        title = t("releases.refusals")
+        with parts.card("run-verdict run-verdict-warn", aria_label=title):
+            with el("div", "unpublished-head"):
+                icon("report_problem")
+                el("h2", "card-title run-verdict-title", title)
+            el("p", "muted small", t("releases.refusals_text"))
+            with el("ul", "unpublished"):
+                for each in found[:SHOWN]:
+                    self._refusal(each, zone)
+            if len(found) > SHOWN:
+                el("p", "muted small num", t("releases.refusals_more", n=number(len(found) - SHOWN)))
+
+    def _refusal(self, refused: pb.RefusedRelease, zone: tzinfo) -> None:
+        with el("li"):
+            with el("div", "row"):
+                el("strong", "run-name", refused.release)
+                when = moments.written(moments.of(refused.refuse_time), zone)
+                el("span", "muted small num", t("releases.refused_ago", ago=_ago(refused)), title=when)
+                parts.link(t("releases.to_training"), f"/training?run={refused.training_id}", classes="link small")
+            el("p", "run-error", refused.reason, lang="en")
+            if refused.directory:
+                with el("div", "row"):
+                    el("code", "mono small", refused.directory)
+                    parts.button(t("releases.publish"), partial(self._publish, refused.directory), symbol="upload")
 
 
 def _ago(refused: pb.RefusedRelease) -> str:
     return moments.ago(moments.of(refused.refuse_time), datetime.now(UTC))
-
-
-def _notice(found: Sequence[pb.RefusedRelease], zone: tzinfo) -> None:
-    title = t("releases.refusals")
-    with parts.card("run-verdict run-verdict-warn", aria_label=title):
-        with el("div", "unpublished-head"):
-            icon("report_problem")
-            el("h2", "card-title run-verdict-title", title)
-        el("p", "muted small", t("releases.refusals_text"))
-        with el("ul", "unpublished"):
-            for each in found[:SHOWN]:
-                _refusal(each, zone)
-        if len(found) > SHOWN:
-            el("p", "muted small num", t("releases.refusals_more", n=number(len(found) - SHOWN)))
-
-
-def _refusal(refused: pb.RefusedRelease, zone: tzinfo) -> None:
-    with el("li"):
-        with el("div", "row"):
-            el("strong", "run-name", refused.release)
-            when = moments.written(moments.of(refused.refuse_time), zone)
-            el("span", "muted small num", t("releases.refused_ago", ago=_ago(refused)), title=when)
-            parts.link(t("releases.to_training"), f"/training?run={refused.training_id}", classes="link small")
-        el("p", "run-error", refused.reason, lang="en")
-        if refused.directory:
-            el("code", "mono small", f"ratchet publish {refused.directory}")

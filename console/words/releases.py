@@ -16,10 +16,8 @@ WORDS = {
     "other": ("Other", "Khác"),
     "empty": ("No release yet", "Chưa có bản phát hành nào"),
     "empty_text": (
-        "A release appears here once it is published: by a training run that made a better model, or with"
-        " `ratchet publish`.",
-        "Bản phát hành xuất hiện ở đây khi được công bố: từ lần huấn luyện cho mô hình tốt hơn, hoặc bằng"
-        " `ratchet publish`.",
+        "A release appears here once it is published: by a training run that made a better model, or from a directory.",
+        "Bản phát hành xuất hiện ở đây khi được công bố: từ lần huấn luyện cho mô hình tốt hơn, hoặc từ một thư mục.",
     ),
     "champion": ("In service", "Đang dùng"),
     "champion_since": ("In service since {moment}", "Đang dùng từ {moment}"),
@@ -41,13 +39,34 @@ WORDS = {
         "Không lần triển khai nào bắt đầu với bản này hay quay lại nó được nữa, và tệp của nó rời kho Triton khi không"
         " còn gì cần đến. Thư mục gốc vẫn còn; công bố lại từ đó thì dùng lại được.",
     ),
+    "publish": ("Publish", "Công bố"),
+    "publish_dialog": ("Publish a release", "Công bố một bản phát hành"),
+    "publish_text": (
+        "Its files are checked and copied into Triton's repository, whole or not at all. It serves nobody before a"
+        " rollout starts with it.",
+        "Các tệp được kiểm tra và chép vào kho Triton, trọn vẹn hoặc không gì cả. Nó chưa phục vụ ai cho đến khi có một"
+        " lần triển khai.",
+    ),
+    "directory": ("Directory", "Thư mục"),
+    "directory_hint": (
+        "On the server's machine, as `ratchet export` or training made it.",
+        "Trên máy chủ, đúng như `ratchet export` hoặc huấn luyện đã tạo.",
+    ),
+    "directory_missing": (
+        "Directory: give its whole path, beginning with /.",
+        "Thư mục: hãy nhập đường dẫn đầy đủ, bắt đầu bằng /.",
+    ),
+    "still_publishing": (
+        "It is large and goes on being copied: publish it again in a while to see that it is done.",
+        "Bản này lớn và vẫn đang được chép: lát nữa hãy công bố lại để biết đã xong.",
+    ),
     "refusals": (
         "Training made something newer that can't be published",
         "Huấn luyện đã tạo bản mới hơn nhưng không công bố được",
     ),
     "refusals_text": (
-        "It is not tried again by itself: mend it, or copy it to the server's machine, and publish it by hand.",
-        "Hệ thống không tự thử lại: hãy sửa, hoặc chép sang máy chủ, rồi công bố bằng tay.",
+        "It is not tried again by itself: mend it, or copy it to the server's machine, and publish it.",
+        "Hệ thống không tự thử lại: hãy sửa, hoặc chép sang máy chủ, rồi công bố.",
     ),
     "refusals_more": ("And {n} more: `ratchet releases refused`", "Còn {n} bản nữa: `ratchet releases refused`"),
     "refused_ago": ("refused {ago}", "bị từ chối {ago}"),

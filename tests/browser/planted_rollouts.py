@@ -15,7 +15,8 @@ _ENDED = (pb.ROLLOUT_STATE_VERIFIED, pb.ROLLOUT_STATE_ROLLED_BACK, pb.ROLLOUT_ST
 
 
 class PlantedReleases(release_pb2_grpc.ReleaseServiceServicer):
-    """`releases`: by id, the newest first. `refused`: what training made in vain. `refusal`: why nothing is retired."""
+    """`releases`: by id, the newest first. `refused`: what training made in vain. `refusal`: why nothing is retired or
+    published. A directory is published under its last name."""
 
     def __init__(self) -> None:
         self.releases: dict[str, release_pb2.Release] = {}
@@ -58,7 +59,14 @@ class PlantedReleases(release_pb2_grpc.ReleaseServiceServicer):
     async def PublishRelease(
         self, request: release_pb2.PublishReleaseRequest, context: Context
     ) -> release_pb2.PublishReleaseResponse:
-        raise NotImplementedError("no page publishes")
+        if self.refusal:
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, self.refusal)
+        name = request.directory.rpartition("/")[2]
+        existed = name in self.releases
+        if not existed:
+            self.plant(release_pb2.Release(release=name, kind=release_pb2.RELEASE_KIND_REWARD))
+            self.releases[name].publish_time.GetCurrentTime()
+        return release_pb2.PublishReleaseResponse(release=self.releases[name], existed=existed)
 
     async def RetireRelease(
         self, request: release_pb2.RetireReleaseRequest, context: Context

@@ -206,6 +206,15 @@ async def test_experiments(visitor: BrowserContext, planted_console: Console) ->
     await look(page, "experiments", watch)
 
 
+async def test_publishing(visitor: BrowserContext, planted_console: Console) -> None:
+    page, watch = await visitor.new_page(), Watch(visitor)
+    await page.goto(f"{planted_console.url}/releases")
+    await page.locator(".run-row").first.wait_for()
+    await page.locator(".bar-actions .btn-primary").click()
+    await page.locator("dialog[open] input").wait_for()
+    await look(page, "publish", watch)
+
+
 async def test_starting_an_experiment(visitor: BrowserContext, planted_console: Console) -> None:
     page, watch = await visitor.new_page(), Watch(visitor)
     await page.goto(f"{planted_console.url}/experiments")

@@ -184,9 +184,35 @@ async def test_what_training_made_in_vain_is_told_while_it_is_newer_than_what_se
     await expect(notice.get_by_role("listitem")).to_have_count(3)
     first = notice.get_by_role("listitem").first
     await expect(first).to_contain_text("reward-000008 is not on this machine")
-    await expect(first).to_contain_text("ratchet publish /srv/ratchet/training/releases/reward-000008")
+    await expect(first).to_contain_text("/srv/ratchet/training/releases/reward-000008")
     await expect(first.get_by_role("link")).to_have_attribute("href", f"/training?run={training_samples.BETTER}")
     await expect(notice).to_contain_text("<b>tokenizer.json</b> was altered.")
     await expect(notice).to_contain_text("And 1 more: `ratchet releases refused`")
+    await first.get_by_role("button", name="Publish").click()
+    dialog = page.get_by_role("dialog", name="Publish a release")
+    await expect(dialog.get_by_label("Directory")).to_have_value("/srv/ratchet/training/releases/reward-000008")
+    await page.keyboard.press("Escape")
     del releases.refused[:4]
     await expect(notice).to_have_count(0)
+
+
+async def test_a_directory_is_published_and_what_is_wrong_with_it_is_said(
+    page: Page, releases: PlantedReleases, planted_console: Console
+) -> None:
+    await page.goto(f"{planted_console.url}/releases")
+    await page.get_by_role("button", name="Publish").click()
+    dialog = page.get_by_role("dialog", name="Publish a release")
+    publish, alert = dialog.get_by_role("button", name="Publish"), dialog.get_by_role("alert")
+    await publish.click()
+    await expect(alert).to_contain_text("beginning with /")
+    await dialog.get_by_label("Directory").fill("models/reward-000009")
+    await publish.click()
+    await expect(alert).to_contain_text("beginning with /")
+    releases.refusal = "encoder.onnx was altered."
+    await dialog.get_by_label("Directory").fill("/srv/models/reward-000009")
+    await publish.click()
+    await expect(alert).to_contain_text(releases.refusal)
+    releases.refusal = ""
+    await publish.click()
+    await expect(page).to_have_url(f"{planted_console.url}/releases?release=reward-000009")
+    await expect(page.get_by_role("heading", name="reward-000009")).to_be_visible()
