@@ -38,15 +38,24 @@ WAIT_AND_RETRY = (
 """What the server answers while it can't serve anyone: the same statement may succeed later."""
 
 
-async def connect(url: str, *, size: int, patience: float | None = 30.0, stateless: bool = False) -> asyncpg.Pool:
+async def connect(
+    url: str, *, size: int, patience: float | None = 30.0, stateless: bool = False, planned_once: bool = False
+) -> asyncpg.Pool:
     """A pool of at most `size` connections whose statements may take `patience` seconds, or any time.
 
     With `stateless`, whoever uses it leaves no state in a session (no lock, no setting), which saves a round trip at
-    each use. Raises ConfigurationError when `url` can't be used.
+    each use. `planned_once`, for a stateless pool: a connection plans each statement once, not for each call's values.
+    Raises ConfigurationError when `url` can't be used.
     """
     try:
         return await asyncpg.create_pool(
-            url, min_size=1, max_size=size, command_timeout=patience, timeout=10, reset=_leave if stateless else None
+            url,
+            min_size=1,
+            max_size=size,
+            command_timeout=patience,
+            timeout=10,
+            init=_plan_once if planned_once else None,
+            reset=_leave if stateless else None,
         )
     except asyncpg.InvalidAuthorizationSpecificationError as error:
         raise ConfigurationError(f"Postgres refuses the user or password of DATABASE_URL: {told(error)}.") from error
@@ -63,6 +72,11 @@ async def connect(url: str, *, size: int, patience: float | None = 30.0, statele
             "DATABASE_URL can't be read: write postgresql://USER:PASSWORD@HOST:PORT/NAME, "
             "special characters of the password percent-encoded."
         ) from None
+
+
+async def _plan_once(connection: Connection) -> None:
+    """Not as a setting of the connection's start: connection poolers refuse those that they don't know."""
+    await connection.execute("SET plan_cache_mode = force_generic_plan")
 
 
 async def _leave(connection: Connection) -> None:

@@ -7,7 +7,9 @@ import asyncpg
 import pytest
 
 from server.errors import RequestIdReused
+from server.storage import database
 from server.storage.journal import Journal, Log
+from tests.conftest import RunningStack
 from tests.inmemory import InMemoryLog
 from tests.turns import a_turn, an_entry
 
@@ -43,6 +45,22 @@ async def test_a_row_gives_its_reply_again(log: Log) -> None:
     ):
         assert getattr(found, name) == getattr(entry.reply, name), name
     assert abs(found.created_at - entry.reply.created_at).total_seconds() < 0.001
+
+
+@pytest.mark.usefixtures("pool")  # which makes the tables
+async def test_the_insert_is_planned_once_a_connection(stack: RunningStack) -> None:
+    url = stack.endpoints.database_url
+    async with await database.connect(url, size=1, stateless=True, planned_once=True) as own:
+        journal = Journal(own, writers=1)
+        await journal.start()
+        for _ in range(3):
+            await journal.append(an_entry(a_turn()))
+        await journal.stop()
+        (plans,) = await own.fetch(
+            "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE statement LIKE $1",
+            "%INSERT INTO conversation_logs%",
+        )
+        assert (plans["generic_plans"], plans["custom_plans"]) == (3, 0)
 
 
 async def test_who_comes_second_gets_the_first_ones_reply(log: Log) -> None:
