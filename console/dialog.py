@@ -10,10 +10,15 @@ from console.parts import Kind, el
 Send = Callable[[], Awaitable[Callable[[], object]]]
 """Does what was asked for, and gives what is to follow once the dialog is shut: a dialog that shuts gives the keyboard
 back to whom it had it from. Raises Trouble, or ValueError with a sentence."""
+_KEPT_OPEN = """(event) => {
+    if (event.target.querySelector('[aria-busy="true"]')) event.target.showModal();
+}"""
+"""Escape can be held back once only, by the rules of browsers."""
 
 
 class Dialog:
-    """What it holds is made in its `body`; `offer` gives it its buttons."""
+    """What it holds is made in its `body`; `offer` gives it its buttons. It stays open until what was asked for is done
+    or has failed, so that the outcome is seen where it was asked for."""
 
     def __init__(self, send: Send, title: str = "", *, wide: bool = False) -> None:
         self._send = send
@@ -22,6 +27,7 @@ class Dialog:
             self.body = el("div", "dialog-body")
             self._trouble = el("p", "dialog-trouble", "", role="alert")
             self._actions = el("div", "row spread dialog-actions")
+        self._box.on("close", js_handler=_KEPT_OPEN)
         if wide:
             self._box.classes("dialog-wide")
 
@@ -29,7 +35,7 @@ class Dialog:
         """One button that closes it, and one that does what was asked for."""
         self._actions.clear()
         with self._actions:
-            parts.button(keep, self.close, kind="ghost")
+            self._keep = parts.button(keep, self.close, kind="ghost")
             self._button = parts.button(do, kind=kind, symbol=symbol)
             self._button.props["type"] = "submit"
 
@@ -54,6 +60,8 @@ class Dialog:
         parts.set_text(self._trouble, sentence)
 
     async def _submit(self) -> None:
+        self.say("")
+        self._keep.props.set_bool("disabled", True)
         parts.busy(self._button, True)
         try:
             follow = await self._send()
@@ -65,5 +73,6 @@ class Dialog:
             return
         finally:
             parts.busy(self._button, False)
+            self._keep.props.set_bool("disabled", False)
         self.close()
         follow()

@@ -14,7 +14,8 @@ ASK_AGAIN_SECONDS = 0.1
 wait must not all come back at once."""
 ASK_AGAIN_LONGEST = 1.0
 MOST = 128
-"""Calls of this process that wait at a time. More would take the places of those who need no policy."""
+"""Calls of this process that wait at a time, half of those that are let in by default: who needs no policy, such as
+feedback, must find a place."""
 _waiting: "set[Absence]" = set()
 
 
@@ -41,6 +42,7 @@ class Absence:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._seconds = 0.0  # a draw that did not heed its cancellation must not begin to wait
         _waiting.discard(self)
 
     async def draw(self, index: int, policy: Policy, prompt: str, sampling: Sampling, timeout: float) -> Generation:

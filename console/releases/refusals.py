@@ -5,6 +5,7 @@ from datetime import UTC, datetime, tzinfo
 from functools import partial
 
 from nicegui import ui
+from nicegui.element import Element
 
 from console import client, moments, parts, shell
 from console.numerals import number
@@ -24,7 +25,8 @@ class Refusals:
 
     def __init__(self, publish: Callable[[str], None]) -> None:
         self._publish = publish
-        self._shown: list[tuple[pb.RefusedRelease, str]] = []
+        self._shown: list[pb.RefusedRelease] = []
+        self._agos: list[Element] = []
         self._box = el("div", "unpublished-box")
         shell.when_ready(self._look)
         shell.on_return(self._look)
@@ -39,13 +41,15 @@ class Refusals:
                 zone = await moments.zone()
             except client.Trouble:
                 return  # the list below says so
-        found = [(each, _ago(each)) for each in answer.refused_releases if each.newer_than_champion]
+        found = [each for each in answer.refused_releases if each.newer_than_champion]
         if found != self._shown:
-            self._shown = found
+            self._shown, self._agos = found, []
             self._box.clear()
             if found:
                 with self._box:
-                    self._notice([each for each, _ in found], zone)
+                    self._notice(found, zone)
+        for element, refused in zip(self._agos, found, strict=False):  # somebody may be on a button beside it
+            parts.set_text(element, _ago(refused))
 
     def _notice(self, found: Sequence[pb.RefusedRelease], zone: tzinfo) -> None:
         title = t("releases.refusals")
@@ -65,14 +69,19 @@ class Refusals:
             with el("div", "row"):
                 el("strong", "run-name", refused.release)
                 when = moments.written(moments.of(refused.refuse_time), zone)
-                el("span", "muted small num", t("releases.refused_ago", ago=_ago(refused)), title=when)
+                self._agos.append(el("span", "muted small num", _ago(refused), title=when))
                 parts.link(t("releases.to_training"), f"/training?run={refused.training_id}", classes="link small")
             el("p", "run-error", refused.reason, lang="en")
             if refused.directory:
                 with el("div", "row"):
                     el("code", "mono small", refused.directory)
-                    parts.button(t("releases.publish"), partial(self._publish, refused.directory), symbol="upload")
+                    parts.button(
+                        t("releases.publish"),
+                        partial(self._publish, refused.directory),
+                        symbol="upload",
+                        aria_label=f"{t('releases.publish')}: {refused.release}",
+                    )
 
 
 def _ago(refused: pb.RefusedRelease) -> str:
-    return moments.ago(moments.of(refused.refuse_time), datetime.now(UTC))
+    return t("releases.refused_ago", ago=moments.ago(moments.of(refused.refuse_time), datetime.now(UTC)))

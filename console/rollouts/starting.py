@@ -45,6 +45,7 @@ class Starting:
         """Asks."""
         self._request_id = str(uuid.uuid4())
         self._dialog.open()
+        self._dialog.allow(self._which is not None)
         try:
             found = [] if self._release else await _waiting()
         except client.Trouble as trouble:
@@ -56,6 +57,7 @@ class Starting:
         options = {each.release: f"{each.release} ({kind(each.kind)[0]})" for each in found}
         if self._release:
             options = {self._release: self._release}
+        self._dialog.say("")
         self._choice.clear()
         self._which = None
         with self._choice:

@@ -76,7 +76,11 @@ async def connect(
 
 async def _plan_once(connection: Connection) -> None:
     """Not as a setting of the connection's start: connection poolers refuse those that they don't know."""
-    await connection.execute("SET plan_cache_mode = force_generic_plan")
+    try:
+        await connection.execute("SET plan_cache_mode = force_generic_plan")
+    except BaseException:
+        connection.terminate()  # the pool would close it, and wait for a Postgres that does not answer
+        raise
 
 
 async def _leave(connection: Connection) -> None:

@@ -16,12 +16,14 @@ _ENDED = (pb.ROLLOUT_STATE_VERIFIED, pb.ROLLOUT_STATE_ROLLED_BACK, pb.ROLLOUT_ST
 
 class PlantedReleases(release_pb2_grpc.ReleaseServiceServicer):
     """`releases`: by id, the newest first. `refused`: what training made in vain. `refusal`: why nothing is retired or
-    published. A directory is published under its last name."""
+    published. A directory is published under its last name, once `publishing` is set."""
 
     def __init__(self) -> None:
         self.releases: dict[str, release_pb2.Release] = {}
         self.refused: list[release_pb2.RefusedRelease] = []
         self.refusal = ""
+        self.publishing = asyncio.Event()
+        self.publishing.set()
 
     def clear(self) -> None:
         """Begins anew."""
@@ -59,6 +61,7 @@ class PlantedReleases(release_pb2_grpc.ReleaseServiceServicer):
     async def PublishRelease(
         self, request: release_pb2.PublishReleaseRequest, context: Context
     ) -> release_pb2.PublishReleaseResponse:
+        await self.publishing.wait()
         if self.refusal:
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, self.refusal)
         name = request.directory.rpartition("/")[2]

@@ -210,8 +210,17 @@ async def test_a_directory_is_published_and_what_is_wrong_with_it_is_said(
     await expect(alert).to_contain_text("beginning with /")
     releases.refusal = "encoder.onnx was altered."
     await dialog.get_by_label("Directory").fill("/srv/models/reward-000009")
+    releases.publishing.clear()
     await publish.click()
+    await expect(publish).to_be_disabled()
+    await expect(alert).to_have_count(0)
+    await expect(dialog.get_by_role("button", name="Cancel")).to_be_disabled()
+    await page.keyboard.press("Escape")
+    await page.keyboard.press("Escape")
+    await expect(dialog).to_be_visible()
+    releases.publishing.set()
     await expect(alert).to_contain_text(releases.refusal)
+    await expect(dialog.get_by_role("button", name="Cancel")).to_be_enabled()
     releases.refusal = ""
     await publish.click()
     await expect(page).to_have_url(f"{planted_console.url}/releases?release=reward-000009")

@@ -159,6 +159,18 @@ async def test_what_was_refused_is_published_by_hand_and_known_as_the_run_s(plac
     assert (found.training_id, found.published_by, before) == (run, "lan", False)
 
 
+async def test_what_is_being_published_is_registered_though_whoever_asked_leaves(place: Place) -> None:
+    path = reward_directory(place.trained / f"reward-{uuid4().hex[:12]}")
+    publish = Publisher(place.rollouts, place.repository, {})
+    asking = asyncio.create_task(publish(path, "lan"))
+    await asyncio.sleep(0)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    found, before = await publish(path, "minh")
+    assert (found.published_by, before) == ("lan", True)
+
+
 async def test_a_release_that_was_published_before_its_run_ended_learns_of_the_run(place: Place) -> None:
     path = reward_directory(place.trained / f"reward-{uuid4().hex[:12]}")
     await Publisher(place.rollouts, place.repository, {})(path, "lan")
