@@ -31,9 +31,9 @@ WORDS = {
     "start": ("Start", "Bắt đầu"),
     "new_text": (
         "Users drawn by chance get something else, and what they say of the answers is compared with the others. It"
-        " stops by itself when anything gets worse, and says what to set when nothing does.",
+        " stops by itself when anything gets worse, and says what to set once all criteria are met.",
         "Một số người dùng được chọn ngẫu nhiên sẽ nhận điều khác, và ý kiến của họ được so sánh với những người còn"
-        " lại. Thử nghiệm tự dừng khi có gì xấu đi, và cho biết cần đặt gì khi không có gì xấu đi.",
+        " lại. Thử nghiệm tự dừng khi có gì xấu đi, và cho biết cần đặt gì khi đạt mọi tiêu chí.",
     ),
     "name": ("Name", "Tên"),
     "name_hint": (
