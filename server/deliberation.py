@@ -161,7 +161,9 @@ class Deliberation:
         budget = max(ends - way.total(), 0.0)
         last = budget if found else max(budget, way.spendable() * FIRST_TEXT_SHARE)
         textless = way.spendable() * CHALLENGER_SHARE if self._replaceable and not found else math.inf
-        away = 0.0 if self._replaceable else min(settings.policy_wait, way.spendable() * AWAY_SHARE)
+        # With an answer in hand others are not worth it; a challenger without any text is replaced at once.
+        wanted = not any(candidate.passed for candidate in found) and (found or not self._replaceable)
+        away = min(settings.policy_wait, way.spendable() * AWAY_SHARE) if wanted else 0.0
         patience = drawing.Patience(budget, settings.quorum, settings.patience, last, textless, away)
         how = (self._fitted.text, plans, self._policy, patience, self._arrived, wave, first)
         with way.stage("candidates"):

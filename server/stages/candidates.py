@@ -103,10 +103,10 @@ async def draw(
     `arrived` is called on the loop as soon as a candidate has its text or error; `waited` once there are texts, and
     none of a candidate that did not have to wait for the policy. Late ones are cancelled and awaited.
     In wave 0 raises PolicyUnavailable, Overloaded or DeadlineExceeded when not one was drawn; later waves have the
-    earlier ones to fall back on, and wait neither until `patience.last` nor for a policy that is away.
+    earlier ones to fall back on, and don't wait until `patience.last`.
     """
     if wave:
-        patience = replace(patience, last=0.0, away=0.0)
+        patience = replace(patience, last=0.0)
     draws = [_Draw(first + offset, wave, plan) for offset, plan in enumerate(plans)]
     with Absence(patience.away) as absence:
         drawing = _Drawing(draws, patience, arrived, absence)

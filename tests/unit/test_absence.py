@@ -54,10 +54,10 @@ async def test_it_is_asked_a_last_time_when_the_wait_is_over(monkeypatch: pytest
     assert found.text == "here"
 
 
-async def test_only_one_that_is_away_is_asked_again_and_only_for_the_first_wave() -> None:
-    for error, wave in ((BackendBusy("full"), 0), (BackendError("no"), 0), (GONE, 1)):
+async def test_only_one_that_is_away_is_asked_again() -> None:
+    for error, away in ((BackendBusy("full"), 20.0), (BackendError("no"), 20.0), (GONE, 0.0)):
         policy = Scripted(error, "a")
-        assert [c.drawn for c in await drawn(policy, 2, Patience(30.0, away=20.0), wave=wave)] == [False, True]
+        assert [c.drawn for c in await drawn(policy, 2, Patience(30.0, away=away))] == [False, True]
 
 
 async def test_a_queue_that_is_full_of_those_who_waited_is_waited_for_as_well() -> None:

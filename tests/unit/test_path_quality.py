@@ -5,6 +5,7 @@ import math
 
 import pytest
 
+from server import absence
 from server.errors import BackendUnavailable, InvalidRequest, QueryTooLong, StoreUnavailable
 from server.judging import rules_of
 from server.progress import CandidateDrawn, CandidateScored, Progress, Regenerating, ToolFinished, ToolsSelected
@@ -71,6 +72,36 @@ async def test_when_every_candidate_fails_others_are_drawn_once() -> None:
     assert [c.index for c in reply.candidates] == [0, 1, 2, 3]
     (again,) = [each for each in heard if isinstance(each, Regenerating)]
     assert any("36" in reason for reason in again.reasons)
+
+
+@pytest.mark.parametrize("wait", [0.0, 20.0])
+async def test_a_policy_that_goes_away_before_others_are_drawn_is_waited_for(
+    wait: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(absence, "ASK_AGAIN_SECONDS", 0.01)
+    path = Path(StubTool("docs", WARRANTY), policy_wait=wait)
+    path.policy.say("The warranty lasts 36 months.", "It lasts 48 months.", GOOD, FINE)
+
+    def go_away(event: Progress) -> None:
+        if isinstance(event, Regenerating):
+            path.policy.failures = [BackendUnavailable("gone")] * 4
+
+    reply = await path.pipeline.answer(a_turn(query=QUERY, candidate_count=2), go_away)
+    assert [c.drawn for c in reply.candidates] == [True, True, bool(wait), bool(wait)]
+    assert reply.refused is not bool(wait)
+
+
+async def test_with_an_answer_in_hand_a_policy_that_goes_away_is_not_waited_for() -> None:
+    path = Path(early_stop=0.0001, first_wave=1, policy_wait=3600.0)
+
+    def go_away(event: Progress) -> None:
+        if isinstance(event, CandidateDrawn) and event.candidate.index == 0:
+            path.policy.failures = [BackendUnavailable("gone")] * 99
+
+    async with asyncio.timeout(20):
+        reply = await path.pipeline.answer(a_turn(candidate_count=3), go_away)
+    assert [c.drawn for c in reply.candidates] == [True, False, False]
+    assert reply.response
 
 
 async def test_when_all_fail_again_the_refusal_answers_and_says_why() -> None:
